@@ -1,0 +1,69 @@
+//! Bugs on purpose. A test that cannot fail shows nothing, so each promise's test is run once with the bug it
+//! guards against switched on, and must fail then (`tests/planted.rs`). Without the feature `planted` the
+//! switch is a constant and the compiler removes every trace of it.
+//!
+//! Bugs below the waist (a short write ignored, a directory never synced) are planted by a lying disk instead.
+
+/// A mistake that the log could make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// Acknowledge a plain write when it is complete, before its flush.
+    AcknowledgeBeforeFlush,
+    /// Take a DSYNC write as proof for the plain frames before it.
+    DsyncProvesEarlierFrames,
+    /// Take a flush of one segment as proof for frames of another.
+    FlushProvesOtherSegments,
+    /// Leave the offset out of the frame header's checksum.
+    NoOffsetInChecksum,
+    /// Cut the log at the first bad frame, whatever comes after it.
+    CutAtDamage,
+    /// Believe what the page cache shows at open without writing it again.
+    TrustCachedFrames,
+    /// Take LOCK at open but not the segments' locks.
+    NoSegmentLocks,
+    /// Take a frame of an earlier incarnation for one of this.
+    NoIncarnationRule,
+    /// Remove and replace names at open before the directory is synced.
+    RemoveBeforeDirectorySync,
+    /// Replace HEAD at open before the recovered files are synced.
+    HeadBeforeSync,
+}
+
+#[cfg(feature = "planted")]
+mod switch {
+    use super::Bug;
+    use std::cell::Cell;
+
+    std::thread_local! {
+        static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Whether this bug is on, on this thread.
+    pub(crate) fn is(bug: Bug) -> bool {
+        PLANTED.get() == Some(bug)
+    }
+
+    /// Run `body` with this bug on, on this thread.
+    pub fn with<R>(bug: Bug, body: impl FnOnce() -> R) -> R {
+        struct Off;
+        impl Drop for Off {
+            fn drop(&mut self) {
+                PLANTED.set(None);
+            }
+        }
+        let _off = Off;
+        PLANTED.set(Some(bug));
+        body()
+    }
+}
+
+#[cfg(feature = "planted")]
+pub(crate) use switch::is;
+#[cfg(feature = "planted")]
+pub use switch::with;
+
+/// Without the feature no bug is ever on.
+#[cfg(not(feature = "planted"))]
+pub(crate) const fn is(_: Bug) -> bool {
+    false
+}

@@ -1,0 +1,202 @@
+//! Memory for the kernel: aligned to the grain, owned by one holder at a time, recycled.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Mutex;
+
+use crate::GRAIN;
+
+/// Bytes in memory aligned to [`GRAIN`], with room to grow up to a fixed capacity. Moving it does not move
+/// the bytes, which is what lets the kernel hold a pointer to them while a driver owns the value.
+pub struct Buffer {
+    memory: NonNull<u8>,
+    capacity: usize,
+    len: usize,
+}
+
+// SAFETY: a `Buffer` is the only owner of its allocation; nothing about it is tied to a thread.
+unsafe impl Send for Buffer {}
+// SAFETY: shared access only reads bytes; writing takes `&mut`.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    /// An empty buffer with room for at least `capacity` bytes, rounded up to whole grains.
+    ///
+    /// # Panics
+    /// Where `capacity` is above what an allocation can be; aborts where there is no memory, as `Vec` does.
+    pub fn with_capacity(capacity: usize) -> Self {
+        let capacity = capacity.max(1).next_multiple_of(GRAIN);
+        let layout = Self::layout(capacity);
+        // SAFETY: the layout's size is not zero: `capacity` is at least one grain.
+        let memory = unsafe { alloc_zeroed(layout) };
+        let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
+        Self { memory, capacity, len: 0 }
+    }
+
+    /// A buffer of `len` zeros.
+    pub fn zeroed(len: usize) -> Self {
+        let mut buffer = Self::with_capacity(len);
+        buffer.len = len;
+        buffer
+    }
+
+    /// A buffer that holds a copy of `bytes`.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        let mut buffer = Self::with_capacity(bytes.len());
+        buffer.extend(bytes);
+        buffer
+    }
+
+    /// How many bytes fit.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Forget the bytes; the memory stays.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Append `bytes`.
+    ///
+    /// # Panics
+    /// Where they do not fit: the caller sizes its buffers.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        let start = self.len;
+        assert!(bytes.len() <= self.capacity - start, "a buffer of {} bytes is full", self.capacity);
+        self.len += bytes.len();
+        self[start..].copy_from_slice(bytes);
+    }
+
+    /// Set the length: what is added reads as zeros.
+    ///
+    /// # Panics
+    /// Where `len` is above the capacity.
+    pub fn resize(&mut self, len: usize) {
+        assert!(len <= self.capacity, "a buffer of {} bytes cannot hold {len}", self.capacity);
+        let old = self.len;
+        self.len = len;
+        if len > old {
+            self[old..].fill(0);
+        }
+    }
+
+    /// Append zeros up to the next grain.
+    pub fn pad_to_grain(&mut self) {
+        self.resize(self.len.next_multiple_of(GRAIN));
+    }
+
+    fn layout(capacity: usize) -> Layout {
+        Layout::from_size_align(capacity, GRAIN).expect("a buffer's capacity fits an allocation")
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // SAFETY: `memory` came from `alloc_zeroed` with this same layout, and this is its only owner's end.
+        unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the first `capacity` bytes are allocated and initialised (zeroed at the start), `len` is
+        // within them, and the borrow of `self` keeps them alive and unwritten.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and the exclusive borrow makes this the only access.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_ptr(), self.len) }
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({} of {})", self.len, self.capacity)
+    }
+}
+
+/// Buffers that were used before. Fresh memory costs page faults, which show in a log that writes hundreds of
+/// megabytes a second. Keeps at most [`Pool::KEPT`] buffers of at most [`Pool::CAPACITY_MAX`] bytes each.
+#[derive(Debug, Default)]
+pub struct Pool(Mutex<Vec<Buffer>>);
+
+impl Pool {
+    /// How many buffers are kept.
+    pub const KEPT: usize = 16;
+
+    /// Larger ones are given back to the system.
+    pub const CAPACITY_MAX: usize = 1 << 20;
+
+    /// An empty buffer with room for `capacity` bytes: the smallest kept one that fits, else a new one.
+    pub fn take(&self, capacity: usize) -> Buffer {
+        let mut kept = self.lock();
+        let best = (0..kept.len())
+            .filter(|&index| kept[index].capacity() >= capacity)
+            .min_by_key(|&index| kept[index].capacity());
+        match best {
+            Some(index) => kept.swap_remove(index),
+            None => {
+                drop(kept);
+                Buffer::with_capacity(capacity)
+            }
+        }
+    }
+
+    /// Take a buffer back.
+    pub fn give(&self, mut buffer: Buffer) {
+        buffer.clear();
+        let mut kept = self.lock();
+        if buffer.capacity() <= Self::CAPACITY_MAX && kept.len() < Self::KEPT {
+            kept.push(buffer);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Buffer>> {
+        // A panic elsewhere while the list was held leaves a list of whole buffers: nothing to repair.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_aligned_and_padding_is_zero_in_recycled_memory() {
+        let pool = Pool::default();
+        let mut buffer = pool.take(100);
+        assert_eq!(buffer.as_ptr() as usize % GRAIN, 0);
+        buffer.extend(&[0xff; 5000 - 904]);
+        pool.give(buffer);
+        let mut buffer = pool.take(GRAIN);
+        assert_eq!(buffer.len(), 0);
+        buffer.extend(b"abc");
+        buffer.pad_to_grain();
+        assert_eq!(buffer.len(), GRAIN);
+        assert_eq!(&buffer[..3], b"abc");
+        assert!(buffer[3..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn the_pool_gives_the_smallest_that_fits_and_keeps_a_bounded_number() {
+        let pool = Pool::default();
+        pool.give(Buffer::with_capacity(64 * 1024));
+        pool.give(Buffer::with_capacity(8 * 1024));
+        assert_eq!(pool.take(5000).capacity(), 8 * 1024);
+        assert_eq!(pool.take(5000).capacity(), 64 * 1024);
+        for _ in 0..2 * Pool::KEPT {
+            pool.give(Buffer::with_capacity(1));
+        }
+        assert_eq!(pool.lock().len(), Pool::KEPT);
+        pool.give(Buffer::with_capacity(Pool::CAPACITY_MAX + 1));
+        assert_eq!(pool.lock().len(), Pool::KEPT);
+    }
+}

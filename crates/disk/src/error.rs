@@ -1,0 +1,79 @@
+//! What the kernel said: which call, on what, which errno.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// The result of everything on this floor.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failed system call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// The call's name, as its manual page has it: `pwritev2`, `fdatasync`, `open`.
+    pub syscall: &'static str,
+    /// The file or directory it was about.
+    pub path: PathBuf,
+    /// The offset of a read or a write.
+    pub offset: Option<u64>,
+    /// The kernel's error number, positive.
+    pub errno: i32,
+    /// What to do about it, where there is something to say that the errno does not.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    /// `syscall` on `path` failed with `errno`.
+    pub fn new(syscall: &'static str, path: impl Into<PathBuf>, errno: i32) -> Self {
+        Self { syscall, path: path.into(), offset: None, errno, hint: None }
+    }
+
+    /// The same, of a read or a write at `offset`.
+    #[must_use]
+    pub fn at(mut self, offset: u64) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
+    /// The same, with advice.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Whether there was no room: the device, the quota.
+    pub fn is_no_space(&self) -> bool {
+        self.is(rustix::io::Errno::NOSPC) || self.is(rustix::io::Errno::DQUOT)
+    }
+
+    /// Whether there is no such name.
+    pub fn is_not_found(&self) -> bool {
+        self.is(rustix::io::Errno::NOENT)
+    }
+
+    /// Whether the name is taken.
+    pub fn is_exists(&self) -> bool {
+        self.is(rustix::io::Errno::EXIST)
+    }
+
+    fn is(&self, errno: rustix::io::Errno) -> bool {
+        self.errno == errno.raw_os_error()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cause = std::io::Error::from_raw_os_error(self.errno);
+        write!(f, "{} {}", self.syscall, self.path.display())?;
+        if let Some(offset) = self.offset {
+            write!(f, " at offset {offset}")?;
+        }
+        write!(f, ": {cause}")?;
+        match &self.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
