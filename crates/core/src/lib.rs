@@ -4,6 +4,7 @@
 //! | module | what |
 //! | --- | --- |
 //! | [`mod@format`] | one layout a file: diagram, encode, decode; pure functions |
+//! | [`mod@wal`] | the log: a pure state machine, its recovery, its service |
 //! | [`mod@error`] | one code per case |
 
 #![forbid(unsafe_code)]
@@ -14,5 +15,6 @@ pub mod format;
 pub mod planted;
 #[cfg(not(feature = "planted"))]
 mod planted;
+pub mod wal;
 
 pub use error::{Code, Error, Result};

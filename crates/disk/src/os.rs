@@ -1,1 +1,1 @@
-//! placeholder
+//! The cold side over the operating system.
