@@ -141,13 +141,11 @@ impl Pool {
         let best = (0..kept.len())
             .filter(|&index| kept[index].capacity() >= capacity)
             .min_by_key(|&index| kept[index].capacity());
-        match best {
-            Some(index) => kept.swap_remove(index),
-            None => {
-                drop(kept);
-                Buffer::with_capacity(capacity)
-            }
+        if let Some(index) = best {
+            return kept.swap_remove(index);
         }
+        drop(kept);
+        Buffer::with_capacity(capacity)
     }
 
     /// Take a buffer back.

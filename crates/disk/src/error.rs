@@ -11,7 +11,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     /// The call's name, as its manual page has it: `pwritev2`, `fdatasync`, `open`.
     pub syscall: &'static str,
-    /// The file or directory it was about.
+    /// The file or directory it was about; empty where it was about neither.
     pub path: PathBuf,
     /// The offset of a read or a write.
     pub offset: Option<u64>,
@@ -64,7 +64,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = std::io::Error::from_raw_os_error(self.errno);
-        write!(f, "{} {}", self.syscall, self.path.display())?;
+        f.write_str(self.syscall)?;
+        if !self.path.as_os_str().is_empty() {
+            write!(f, " {}", self.path.display())?;
+        }
         if let Some(offset) = self.offset {
             write!(f, " at offset {offset}")?;
         }

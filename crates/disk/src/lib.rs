@@ -41,6 +41,7 @@ pub mod os;
 pub mod sim;
 #[cfg(target_os = "linux")]
 pub mod tokio_ring;
+mod transfer;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -473,4 +474,3 @@ impl fmt::Debug for Disk {
         write!(f, "Disk({})", self.backend.name())
     }
 }
-

@@ -1,1 +1,509 @@
-//! The cold side over the operating system.
+//! [`Fs`] over the operating system: plain blocking calls.
+//!
+//! What only Linux has stands together at the end of [`OsFile`] and of this file: `O_DIRECT` and what a file
+//! system thinks of it, `pwritev2`, `fallocate`, and the device's write cache in sysfs.
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{
+    AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags, fallocate, fcntl_getfl,
+    fcntl_setfl, fdatasync, flock, fstat, fsync, ftruncate, lstat, major, minor, mkdir, open, rename, statx,
+    unlink,
+};
+use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::transfer::Transfer;
+use crate::{
+    Access, Buffer, Create, Entry, EntryKind, Error, File, FileKind, Fs, GRAIN, OpenOptions, Result, Time,
+};
+
+/// The most that one bounce buffer or one write of zeros holds.
+const CHUNK: usize = 1 << 20;
+const _: () = assert!(CHUNK.is_multiple_of(GRAIN));
+
+/// An open file of the operating system: the descriptor and what was learnt about it.
+pub struct OsFile {
+    descriptor: OwnedFd,
+    path: PathBuf,
+    /// Whether the descriptor has `O_DIRECT`. Settled when it is opened.
+    direct: bool,
+    /// Whether its file system refused `FALLOC_FL_WRITE_ZEROES`. Only ever set: the answer does not change.
+    refuses_write_zeroes: AtomicBool,
+    /// Whether its file system refused `RWF_DSYNC`. Only ever set.
+    refuses_dsync: AtomicBool,
+}
+
+impl OsFile {
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it bypasses the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    /// The descriptor, for a ring's entry: whoever puts it there keeps this file until the entry's completion.
+    pub(crate) fn raw(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+
+    /// `syscall` on this file failed with `errno`.
+    pub(crate) fn error(&self, syscall: &'static str, errno: Errno) -> Error {
+        Error::new(syscall, &self.path, errno.raw_os_error())
+    }
+
+    /// Whether all of `len` bytes from `at` have an offset that the kernel can name. Beyond that it reads -1
+    /// as "the current position", which a ring would follow.
+    pub(crate) fn check_range(&self, syscall: &'static str, at: u64, len: usize) -> Result<()> {
+        match at.checked_add(len as u64) {
+            Some(end) if i64::try_from(end).is_ok() => Ok(()),
+            _ => Err(self.error(syscall, Errno::INVAL).at(at)),
+        }
+    }
+
+    /// Fill `into` from `at`, up to the end of the file. On direct files `into` is aligned memory and `at` and
+    /// the length are whole grains.
+    fn read_aligned(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        self.check_range("pread", at, into.len())?;
+        let mut transfer = Transfer::new(into.len(), self.direct);
+        while let Some(piece) = transfer.next() {
+            let (start, from) = (piece.start, at + piece.start as u64);
+            let count = uninterrupted(|| pread(&self.descriptor, &mut into[piece.clone()], from))
+                .map_err(|errno| self.error("pread", errno).at(from))?;
+            if !transfer.advance(start, count) {
+                break;
+            }
+        }
+        Ok(transfer.done())
+    }
+
+    /// The same for any offset, length and memory: through an aligned buffer.
+    fn read_bounced(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        self.check_range("pread", at, into.len())?;
+        let mut bounce = Buffer::with_capacity((into.len() + 2 * GRAIN).min(CHUNK));
+        let mut done = 0;
+        while done < into.len() {
+            let from = at + done as u64;
+            let skip = (from % GRAIN as u64) as usize;
+            let wanted = (skip + into.len() - done).next_multiple_of(GRAIN).min(bounce.capacity());
+            bounce.resize(wanted);
+            let count = self.read_aligned(from - skip as u64, &mut bounce)?;
+            let fresh = count.saturating_sub(skip).min(into.len() - done);
+            into[done..done + fresh].copy_from_slice(&bounce[skip..skip + fresh]);
+            done += fresh;
+            if count < wanted {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_all(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        self.write_pieces("pwrite", at, bytes, |piece, from| pwrite(&self.descriptor, piece, from))
+    }
+
+    /// Write all of `bytes` at `at` by `write`, which may do less at a time.
+    fn write_pieces(
+        &self,
+        syscall: &'static str,
+        at: u64,
+        bytes: &[u8],
+        mut write: impl FnMut(&[u8], u64) -> rustix::io::Result<usize>,
+    ) -> Result<()> {
+        self.check_range(syscall, at, bytes.len())?;
+        let mut transfer = Transfer::new(bytes.len(), self.direct);
+        while let Some(piece) = transfer.next() {
+            let (start, from) = (piece.start, at + piece.start as u64);
+            let count = uninterrupted(|| write(&bytes[piece.clone()], from))
+                .map_err(|errno| self.error(syscall, errno).at(from))?;
+            if !transfer.advance(start, count) {
+                return Err(self.wrote_nothing(syscall, from));
+            }
+        }
+        Ok(())
+    }
+
+    /// A write of 0 bytes is an error; taken for progress it would be a loop.
+    pub(crate) fn wrote_nothing(&self, syscall: &'static str, from: u64) -> Error {
+        self.error(syscall, Errno::IO).at(from).hint("the file system wrote nothing and gave no reason")
+    }
+
+    /// `fdatasync`. Not retried, whatever it answers: after a failure the kernel calls the lost pages clean.
+    fn flush(&self) -> Result<()> {
+        fdatasync(&self.descriptor).map_err(|errno| self.error("fdatasync", errno))
+    }
+
+    // What only Linux has.
+
+    /// Write all of `bytes` at `at`; on return these bytes are durable. One plain call on the calling thread:
+    /// nothing beats it while nothing else is waiting.
+    pub(crate) fn write_durably(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        if self.takes_dsync() {
+            let written = self.write_pieces("pwritev2", at, bytes, |piece, from| {
+                let vector = [std::io::IoSlice::new(piece)];
+                pwritev2(&self.descriptor, &vector, from, ReadWriteFlags::DSYNC)
+            });
+            match written {
+                Err(error) if error.errno == Errno::OPNOTSUPP.raw_os_error() => self.refused_dsync(),
+                written => return written,
+            }
+        }
+        self.write_all(at, bytes)?;
+        self.flush()
+    }
+
+    /// Whether `RWF_DSYNC` is worth a try.
+    pub(crate) fn takes_dsync(&self) -> bool {
+        !self.refuses_dsync.load(Ordering::Relaxed)
+    }
+
+    /// `RWF_DSYNC` was refused: from here on a durable write is a plain one and a flush.
+    pub(crate) fn refused_dsync(&self) {
+        self.refuses_dsync.store(true, Ordering::Relaxed);
+    }
+
+    /// One call that leaves zeros in blocks that count as written; `false` where the file system has none.
+    fn write_zeroes(&self, at: u64, len: u64) -> Result<bool> {
+        /// `FALLOC_FL_WRITE_ZEROES`, since Linux 6.17.
+        const WRITE_ZEROES: FallocateFlags = FallocateFlags::from_bits_retain(0x80);
+
+        if self.refuses_write_zeroes.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        match uninterrupted(|| fallocate(&self.descriptor, WRITE_ZEROES, at, len)) {
+            Ok(()) => Ok(true),
+            Err(errno) if is_refusal(errno) => {
+                self.refuses_write_zeroes.store(true, Ordering::Relaxed);
+                Ok(false)
+            }
+            Err(errno) => Err(self.error("fallocate", errno).at(at)),
+        }
+    }
+}
+
+impl fmt::Debug for OsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OsFile({}, {})", self.raw(), self.path.display())
+    }
+}
+
+impl File {
+    /// The file of the operating system behind it.
+    ///
+    /// # Panics
+    /// Where it is another disk's file: two disks were mixed up, which is a mistake of ours.
+    pub(crate) fn os(&self) -> &OsFile {
+        match &self.0 {
+            FileKind::Os(file) => file,
+            #[cfg(feature = "sim")]
+            FileKind::Sim(file) => panic!("{} is a file of the simulated disk", file.path().display()),
+        }
+    }
+}
+
+/// The operating system's file systems. It has no state of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsFs;
+
+impl Fs for OsFs {
+    fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
+        let (create, mode) = match options.create {
+            Create::Never => (OFlags::empty(), 0),
+            Create::IfMissing(mode) => (OFlags::CREATE, mode),
+            Create::Truncate(mode) => (OFlags::CREATE | OFlags::TRUNC, mode),
+        };
+        let access = match options.access {
+            Access::Read => OFlags::RDONLY,
+            Access::ReadWrite => OFlags::RDWR,
+        };
+        let flags = access | create | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let with = |extra| uninterrupted(|| open(path, flags | extra, Mode::from_raw_mode(mode)));
+        let opened = if options.direct { with(OFlags::DIRECT) } else { Err(Errno::INVAL) };
+        let (opened, direct) = match opened {
+            // Not asked for, or refused: the page cache it is.
+            Err(Errno::INVAL) => (with(OFlags::empty()), false),
+            opened => (opened, true),
+        };
+        let failed = |syscall| move |errno: Errno| Error::new(syscall, path, errno.raw_os_error());
+        let descriptor = opened.map_err(failed("open"))?;
+        let direct = direct
+            && (is_grain_enough(&descriptor) || {
+                let flags = fcntl_getfl(&descriptor).map_err(failed("fcntl"))?;
+                fcntl_setfl(&descriptor, flags - OFlags::DIRECT).map_err(failed("fcntl"))?;
+                false
+            });
+        Ok(File(FileKind::Os(Arc::new(OsFile {
+            descriptor,
+            path: path.to_owned(),
+            direct,
+            refuses_write_zeroes: AtomicBool::new(false),
+            refuses_dsync: AtomicBool::new(false),
+        }))))
+    }
+
+    fn len(&self, file: &File) -> Result<u64> {
+        let file = file.os();
+        let stat = fstat(&file.descriptor).map_err(|errno| file.error("fstat", errno))?;
+        Ok(u64::try_from(stat.st_size).expect("a file's length is not negative"))
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> Result<()> {
+        let file = file.os();
+        uninterrupted(|| ftruncate(&file.descriptor, len))
+            .map_err(|errno| file.error("ftruncate", errno).at(len))
+    }
+
+    fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize> {
+        let file = file.os();
+        let grain = GRAIN as u64;
+        let aligned = into.as_ptr().addr().is_multiple_of(GRAIN)
+            && at.is_multiple_of(grain)
+            && into.len().is_multiple_of(GRAIN);
+        if file.direct && !aligned { file.read_bounced(at, into) } else { file.read_aligned(at, into) }
+    }
+
+    fn write_at(&self, file: &File, at: u64, bytes: &Buffer) -> Result<()> {
+        file.os().write_all(at, bytes)
+    }
+
+    fn sync(&self, file: &File) -> Result<()> {
+        file.os().flush()
+    }
+
+    fn allocate(&self, file: &File, len: u64) -> Result<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        match uninterrupted(|| fallocate(&file.os().descriptor, FallocateFlags::empty(), 0, len)) {
+            Ok(()) => Ok(()),
+            Err(errno) if is_refusal(errno) => {
+                // Only ever extend: what is longer already holds somebody's bytes.
+                if self.len(file)? < len { self.set_len(file, len) } else { Ok(()) }
+            }
+            Err(errno) => Err(file.os().error("fallocate", errno)),
+        }
+    }
+
+    fn zero(&self, file: &File, at: u64, len: u64) -> Result<()> {
+        let grain = GRAIN as u64;
+        assert!(
+            at.is_multiple_of(grain) && len.is_multiple_of(grain),
+            "zeros from {at}, {len} bytes of them"
+        );
+        let file = file.os();
+        if len == 0 || file.write_zeroes(at, len)? {
+            return Ok(());
+        }
+        let zeros = Buffer::zeroed(CHUNK.min(len as usize));
+        let mut done = 0;
+        while done < len {
+            let count = (len - done).min(CHUNK as u64);
+            file.write_all(at + done, &zeros[..count as usize])?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    fn try_lock(&self, file: &File) -> Result<bool> {
+        let file = file.os();
+        match uninterrupted(|| flock(&file.descriptor, FlockOperation::NonBlockingLockExclusive)) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(errno) => Err(file.error("flock", errno)),
+        }
+    }
+
+    fn is_linked(&self, file: &File, path: &Path) -> Result<bool> {
+        let file = file.os();
+        let held = fstat(&file.descriptor).map_err(|errno| file.error("fstat", errno))?;
+        // `lstat`, as opening never follows a link: a link to the file would not be the file's name.
+        match lstat(path) {
+            Ok(named) => Ok(held.st_nlink > 0 && (held.st_dev, held.st_ino) == (named.st_dev, named.st_ino)),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(Error::new("lstat", path, errno.raw_os_error())),
+        }
+    }
+
+    fn has_cheap_dsync(&self, file: &File) -> bool {
+        let file = file.os();
+        let Ok(stat) = fstat(&file.descriptor) else { return false };
+        match Cache::of_device(stat.st_dev) {
+            Cache::None => true,
+            // The kernel forces unit access for direct writes only; others it follows by a flush all the same.
+            Cache::ForcedUnitAccess => file.direct,
+            Cache::Volatile => false,
+        }
+    }
+
+    fn stat(&self, path: &Path) -> Result<Option<EntryKind>> {
+        match lstat(path) {
+            Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => EntryKind::File,
+                FileType::Directory => EntryKind::Directory,
+                _ => EntryKind::Other,
+            })),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Error::new("lstat", path, errno.raw_os_error())),
+        }
+    }
+
+    fn list(&self, directory: &Path) -> Result<Vec<Entry>> {
+        let failed = |syscall| move |error| std_error(syscall, directory, &error);
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(directory).map_err(failed("opendir"))? {
+            let entry = entry.map_err(failed("readdir"))?;
+            let kind = match entry.file_type() {
+                Ok(kind) if kind.is_file() => EntryKind::File,
+                Ok(kind) if kind.is_dir() => EntryKind::Directory,
+                Ok(_) => EntryKind::Other,
+                // Where the directory does not tell the type it is asked for by name, which may be gone by now.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(std_error("lstat", &entry.path(), &error)),
+            };
+            entries.push(Entry { name: entry.file_name(), kind });
+        }
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(entries)
+    }
+
+    fn create_dir(&self, path: &Path, mode: u32) -> Result<()> {
+        mkdir(path, Mode::from_raw_mode(mode))
+            .map_err(|errno| Error::new("mkdir", path, errno.raw_os_error()))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        rename(from, to).map_err(|errno| {
+            Error::new("rename", from, errno.raw_os_error()).hint(format!("to {}", to.display()))
+        })
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        unlink(path).map_err(|errno| Error::new("unlink", path, errno.raw_os_error()))
+    }
+
+    fn sync_dir(&self, directory: &Path) -> Result<()> {
+        let failed = |syscall| move |errno: Errno| Error::new(syscall, directory, errno.raw_os_error());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = uninterrupted(|| open(directory, flags, Mode::empty())).map_err(failed("open"))?;
+        fsync(descriptor).map_err(failed("fsync"))
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        let count =
+            uninterrupted(|| rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()));
+        // Up to 256 bytes come whole once the kernel's pool is ready, and until then the call waits.
+        assert_eq!(count, Ok(16), "getrandom");
+        bytes
+    }
+
+    fn wall_clock(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_micros() as u64
+    }
+
+    fn now(&self) -> Time {
+        now()
+    }
+
+    fn sleep(&self, pause: Duration) {
+        std::thread::sleep(pause);
+    }
+
+    fn pid(&self) -> u32 {
+        std::process::id()
+    }
+}
+
+/// The monotonic clock of [`Fs::now`] and [`crate::Driver::now`].
+pub(crate) fn now() -> Time {
+    let time = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
+    Time(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
+}
+
+/// A failure that the standard library reports.
+fn std_error(syscall: &'static str, path: &Path, error: &std::io::Error) -> Error {
+    Error::new(syscall, path, error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()))
+}
+
+/// Do `call` again as long as a signal interrupts it.
+fn uninterrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+// What only Linux has.
+
+/// The disk of this system: plain calls for what is cold, `io_uring` through the `tokio-uring` crate for what
+/// is hot.
+#[cfg(target_os = "linux")]
+pub fn disk() -> crate::Disk {
+    let fs: Arc<dyn Fs> = Arc::new(OsFs);
+    let jobs = Arc::clone(&fs);
+    crate::Disk {
+        fs,
+        driver: Box::new(move || Ok(Box::new(crate::tokio_ring::TokioRing::new(jobs)?))),
+        backend: crate::Backend::IoUring,
+    }
+}
+
+/// Whether `errno` says that the file system has no such `fallocate`, rather than that it failed.
+fn is_refusal(errno: Errno) -> bool {
+    matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)
+}
+
+/// Whether writes aligned to [`GRAIN`] are aligned enough for this descriptor's `O_DIRECT`. Kernels before
+/// 6.1, and file systems that do not tell, took the flag at open: believed.
+fn is_grain_enough(descriptor: impl AsFd) -> bool {
+    let Ok(stat) = statx(descriptor, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN) else { return true };
+    if stat.stx_mask & StatxFlags::DIOALIGN.bits() == 0 {
+        return true;
+    }
+    // Zero means that direct access is not to be had for this file, whatever the flag says.
+    let enough = |alignment: u32| (1..=GRAIN).contains(&(alignment as usize));
+    enough(stat.stx_dio_mem_align) && enough(stat.stx_dio_offset_align)
+}
+
+/// What stands between a completed write and the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cache {
+    /// Nothing: a completed write is durable.
+    None,
+    /// A volatile cache that a single write can be told to pass by.
+    ForcedUnitAccess,
+    /// A volatile cache that must be flushed, or nothing is known.
+    Volatile,
+}
+
+impl Cache {
+    /// Of a block device, by what sysfs tells of its queue. File systems over several devices, in memory or on
+    /// a network have no such device.
+    fn of_device(device: u64) -> Self {
+        let block = PathBuf::from(format!("/sys/dev/block/{}:{}", major(device), minor(device)));
+        // A partition shares its disk's queue. The kernel follows the link first, so `..` is the disk.
+        let queue = block.join(if block.join("partition").exists() { "../queue" } else { "queue" });
+        let says = |name: &str, value: &str| {
+            std::fs::read_to_string(queue.join(name)).is_ok_and(|text| text.trim() == value)
+        };
+        if says("write_cache", "write through") {
+            Self::None
+        } else if says("fua", "1") {
+            Self::ForcedUnitAccess
+        } else {
+            Self::Volatile
+        }
+    }
+}

@@ -1,11 +1,20 @@
 //! What the floor above holds of a log: a mailbox into its service, and the watermarks that come back.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ringbolt_disk::{Backend, Disk};
 
-use crate::Result;
+use crate::error::{Code, Error, Result};
+use crate::format::frame;
+use crate::format::{LogId, frame_bytes_max, record_bytes_max};
+use crate::wal::batch;
+use crate::wal::mailbox::Shared;
+use crate::wal::reader::Reader;
+use crate::wal::service::Starting;
 
 /// How batches become durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,8 +124,12 @@ pub struct Opened {
     pub last_lsn: u64,
     /// Whether segments are written past the page cache.
     pub direct_io: bool,
-    /// What [`SyncMode::Auto`] came to.
-    pub sync: SyncMode,
+    /// How frames become durable, in words: what [`SyncMode::Auto`] came to.
+    pub durability: &'static str,
+    /// The log's name, in every file of it.
+    pub log_id: LogId,
+    /// How many times the log was opened for writing, this time included.
+    pub incarnation: u32,
 }
 
 /// Where a log is in its life.
@@ -149,6 +162,8 @@ pub struct Status {
     pub flushes_done: u64,
     /// How often records were refused for want of space; see [`Handle::refusal`].
     pub epoch: u64,
+    /// Bytes that open has read so far, and will have read when it is done.
+    pub recovery_bytes: (u64, u64),
 }
 
 /// Records that were accepted and then refused before anything of them was written: their LSNs are free again.
@@ -159,7 +174,7 @@ pub struct Refusal {
     /// The first LSN refused; the next run begins with it.
     pub from_lsn: u64,
     /// Why.
-    pub error: crate::Error,
+    pub error: Error,
 }
 
 /// Records of one submission, which will be in one frame: after a crash all of them are there or none.
@@ -222,105 +237,178 @@ pub struct Stats {
 pub type Listener = Box<dyn Fn() + Send + Sync>;
 
 /// An open log. Dropping it closes it and waits for the end.
-#[derive(Debug)]
-pub struct Handle {}
+pub struct Handle {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
 
 impl Handle {
     /// Start the log's service on a thread of its own and return at once. [`Handle::status`] tells when it is
     /// open ([`Handle::opened`]) or could not be opened ([`Handle::failure`]).
     pub fn open(options: Options, disk: Disk, listener: Listener) -> Self {
-        let _ = (options, disk, listener);
-        unimplemented!()
+        let (handle, starting) = Self::stepped(options, disk, listener);
+        let spawned =
+            std::thread::Builder::new().name("ringbolt-wal".to_owned()).spawn(move || starting.run());
+        match spawned {
+            Ok(thread) => *handle.thread() = Some(thread),
+            Err(error) => {
+                let message = format!("starting the log's thread: {error}; is there a limit on threads?");
+                let error = Error::new(Code::WalIo, message).with(|details| {
+                    details.errno = error.raw_os_error();
+                    details.syscall = Some("pthread_create");
+                });
+                handle.shared.fail(&error);
+                handle.shared.end();
+            }
+        }
+        handle
     }
 
-    /// Hand over records. Their bytes are copied before this returns.
+    /// The same without the thread: the caller runs [`Starting::open`] and [`Service::turn`], as tests on a
+    /// simulated disk do.
+    ///
+    /// [`Service::turn`]: crate::wal::Service::turn
+    pub fn stepped(options: Options, disk: Disk, listener: Listener) -> (Self, Starting) {
+        let shared = Arc::new(Shared::new(options, disk.fs.clone(), listener));
+        let starting = Starting::new(disk, shared.clone());
+        (Self { shared, thread: Mutex::new(None) }, starting)
+    }
+
+    /// Hand over records. Their bytes are copied before this returns (durability rule 10), once, to where the
+    /// kernel will read them.
     ///
     /// # Errors
     /// `ERR_WAL_CLOSED`, `ERR_WAL_POISONED`, `ERR_WAL_RECORD_TOO_LARGE`, `ERR_WAL_QUEUE_FULL`: nothing was taken.
+    ///
+    /// # Panics
+    /// Where LSNs do not follow each other, a run is empty, or staged bytes are not the records they should
+    /// be: mistakes of the caller, which must not reach the disk.
     pub fn submit(&self, run: Run<'_>) -> Result<()> {
-        let _ = run;
-        unimplemented!()
+        self.check_size(run.records)?;
+        let count = batch::count(run.records);
+        assert!(count > 0, "a run holds at least one record");
+        if let Records::Staged { bytes, .. } = run.records {
+            let whole = frame::records(bytes, count);
+            assert!(whole.is_ok(), "the staged bytes are {count} records");
+        }
+        self.shared.submit(run, frame_bytes_max(self.shared.options.segment_bytes))
+    }
+
+    fn check_size(&self, records: Records<'_>) -> Result<()> {
+        let too_large = |what: &str, size: u64, limit: u64| {
+            let message = format!(
+                "{what} of {size} bytes is above the limit of {limit}; split it, or use larger segments"
+            );
+            Err(Error::new(Code::WalRecordTooLarge, message).with(|details| {
+                details.size = Some(size);
+                details.limit = Some(limit);
+            }))
+        };
+        if let Records::Apart(records) = records {
+            let limit = self.record_bytes_max();
+            if let Some(record) = records.iter().find(|record| record.len() as u64 > limit) {
+                return too_large("a record", record.len() as u64, limit);
+            }
+        }
+        let limit = frame_bytes_max(self.shared.options.segment_bytes);
+        let size = frame::padded_bytes(batch::payload_bytes(records) as u64);
+        if size > limit {
+            return too_large("a batch that makes a frame", size, limit);
+        }
+        Ok(())
     }
 
     /// Ask that everything up to `lsn` become durable.
     pub fn want_durable(&self, lsn: u64) {
-        let _ = lsn;
+        self.shared.want_durable(lsn);
     }
 
     /// Ask that everything submitted so far become durable in a segment that still has its name. Returns the
     /// request's number: it is answered once [`Status::flushes_done`] reaches it.
     pub fn flush(&self) -> u64 {
-        unimplemented!()
+        self.shared.flush()
     }
 
     /// Begin to close: what was submitted is written and flushed, HEAD too, then the locks are released.
-    pub fn close(&self) {}
+    pub fn close(&self) {
+        self.shared.close();
+    }
 
     /// Wait until the service's thread has ended. Call [`Handle::close`] first.
-    pub fn join(&self) {}
+    pub fn join(&self) {
+        // Held while waiting, so that whoever else joins waits too.
+        let mut thread = self.thread();
+        if let Some(thread) = thread.take() {
+            // The thread catches its own panics and poisons the log with them.
+            let _ = thread.join();
+        }
+    }
 
     /// The watermarks.
     pub fn status(&self) -> Status {
-        unimplemented!()
+        self.shared.status()
     }
 
     /// What open found, once the log is open.
     pub fn opened(&self) -> Option<Opened> {
-        unimplemented!()
+        self.shared.opened()
     }
 
     /// Why the log failed, or could not be opened.
-    pub fn failure(&self) -> Option<crate::Error> {
-        unimplemented!()
+    pub fn failure(&self) -> Option<Error> {
+        self.shared.failure()
     }
 
     /// The newest refusal.
     pub fn refusal(&self) -> Option<Refusal> {
-        unimplemented!()
+        self.shared.refusal()
     }
 
     /// Figures since open.
     pub fn stats(&self) -> Stats {
-        unimplemented!()
+        self.shared.stats()
     }
 
     /// Bytes of one record at most.
     pub fn record_bytes_max(&self) -> u64 {
-        unimplemented!()
+        record_bytes_max(self.shared.options.segment_bytes)
     }
 
     /// Read the records `from..=to`, durable ones only, whatever `to` says.
     ///
     /// # Errors
-    /// `ERR_WAL_TRUNCATED` where `from` is below the first LSN kept.
+    /// `ERR_WAL_TRUNCATED` where `from` is below the first LSN kept, `ERR_WAL_CLOSED` where the log is not open.
     pub fn read(&self, from: u64, to: u64) -> Result<Reader> {
-        let _ = (from, to);
-        unimplemented!()
+        let status = self.status();
+        let Some(opened) = self.opened().filter(|_| !status.ended) else {
+            return Err(Error::new(Code::WalClosed, "reading a log that is not open"));
+        };
+        if from < opened.first_lsn {
+            let first = opened.first_lsn;
+            let message =
+                format!("reading from LSN {from}: the log was truncated and begins with LSN {first}");
+            return Err(Error::new(Code::WalTruncated, message)
+                .path(&self.shared.options.directory)
+                .with(|details| details.first_lsn = Some(first)));
+        }
+        let directory = self.shared.options.directory.clone();
+        Ok(Reader::new(self.shared.fs.clone(), directory, &opened, from, to.min(status.durable_lsn)))
+    }
+
+    fn thread(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Reads records in order. Blocks; belongs on a thread of its own. Independent of its handle's life.
-#[derive(Debug)]
-pub struct Reader {}
-
-/// Consecutive records.
-#[derive(Debug)]
-pub struct Chunk {
-    /// The LSN of the first.
-    pub first_lsn: u64,
-    /// How many.
-    pub count: u32,
-    /// Each behind its length as a little-endian u32.
-    pub bytes: Vec<u8>,
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.close();
+        self.join();
+    }
 }
 
-impl Reader {
-    /// The next records, about `bytes` of them (one at least), or `None` at the end.
-    ///
-    /// # Errors
-    /// `ERR_WAL_DAMAGED` at a record that is not what was written, `ERR_WAL_IO` where the disk will not read.
-    pub fn next(&mut self, bytes: usize) -> Result<Option<Chunk>> {
-        let _ = bytes;
-        unimplemented!()
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({}, {:?})", self.shared.options.directory.display(), self.status())
     }
 }

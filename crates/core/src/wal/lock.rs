@@ -1,0 +1,100 @@
+//! One writer, and its locks live as long as its last write (durability rule 8).
+//!
+//! LOCK alone is not enough: a killed process's LOCK is free within a millisecond, while writes it handed to
+//! the ring may land seconds later, over a new owner's. Each segment open for writing is locked too, on the
+//! open file description that its writes use, and the kernel holds that until they are done.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringbolt_disk::{Access, Buffer, Create, File, Fs, OpenOptions, Time};
+
+use crate::error::{Code, Error, Result};
+use crate::planted::{self, Bug};
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// The newest segments whose locks were taken stay open: recovery is about to write to them.
+const SEGMENTS_HELD: usize = 3;
+
+/// Takes locks, all within one bound of time.
+pub(crate) struct Locks<'a> {
+    fs: &'a dyn Fs,
+    deadline: Time,
+    file_mode: u32,
+    owner: PathBuf,
+    segments: Vec<(PathBuf, File)>,
+}
+
+impl<'a> Locks<'a> {
+    pub(crate) fn new(fs: &'a dyn Fs, timeout: Duration, file_mode: u32) -> Self {
+        let deadline = fs.now().after(timeout);
+        Self { fs, deadline, file_mode, owner: PathBuf::new(), segments: Vec::new() }
+    }
+
+    /// Take LOCK and write our pid into it.
+    pub(crate) fn take_owner(&mut self, path: &Path) -> Result<File> {
+        path.clone_into(&mut self.owner);
+        let create = Create::IfMissing(self.file_mode);
+        let options = OpenOptions { access: Access::ReadWrite, create, direct: false };
+        let file = self.fs.open(path, options).map_err(locking)?;
+        self.take(&file)?;
+        let pid = Buffer::copy_of(self.fs.pid().to_string().as_bytes());
+        let told = self.fs.set_len(&file, 0).and_then(|()| self.fs.write_at(&file, 0, &pid));
+        match told {
+            Ok(()) => Ok(file),
+            // The pid is for people: a full disk need not keep a log from being read out.
+            Err(error) if error.is_no_space() => Ok(file),
+            Err(error) => Err(locking(error)),
+        }
+    }
+
+    /// A segment, open for writing, locked. All writes to it must go through this file.
+    pub(crate) fn take_segment(&mut self, path: &Path, direct: bool) -> Result<File> {
+        if let Some((_, file)) = self.segments.iter().find(|(held, _)| held == path) {
+            return Ok(file.clone());
+        }
+        let file = self.fs.open(path, OpenOptions::WRITE.with_direct(direct)).map_err(locking)?;
+        if !planted::is(Bug::NoSegmentLocks) {
+            self.take(&file)?;
+        }
+        if self.segments.len() == SEGMENTS_HELD {
+            self.segments.remove(0);
+        }
+        self.segments.push((path.to_owned(), file.clone()));
+        Ok(file)
+    }
+
+    fn take(&self, file: &File) -> Result<()> {
+        while !self.fs.try_lock(file).map_err(locking)? {
+            if self.fs.now() >= self.deadline {
+                return Err(self.locked(file));
+            }
+            self.fs.sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    fn locked(&self, file: &File) -> Error {
+        let pid = self.holder();
+        let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+        let message = format!(
+            "{}: {holder} has the log open for writing; close it there, or wait longer with `lockTimeoutMs`",
+            file.path().display()
+        );
+        Error::new(Code::WalLocked, message).path(file.path()).with(|details| details.pid = pid)
+    }
+
+    /// The pid in LOCK.
+    fn holder(&self) -> Option<u32> {
+        let file = self.fs.open(&self.owner, OpenOptions::READ).ok()?;
+        let mut text = [0; 16];
+        let read = self.fs.read_at(&file, 0, &mut text).ok()?;
+        std::str::from_utf8(&text[..read]).ok()?.trim().parse().ok()
+    }
+}
+
+fn locking(error: ringbolt_disk::Error) -> Error {
+    Error::io("locking the log", error)
+}

@@ -1,0 +1,355 @@
+//! What a log's handle and its service share: the mailbox in, the watermarks out, one lock over both, held
+//! for a copy or a few assignments.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use ringbolt_disk::{Fs, Pool, Time, Waker};
+
+use crate::error::{Code, Error, Result};
+use crate::format::frame;
+use crate::wal::batch::{self, Batch};
+use crate::wal::handle::{Listener, Opened, Options, Phase, Refusal, Run, Stats, Status};
+use crate::wal::log::Log;
+
+/// The longest latency told apart, in microseconds: a minute.
+const LATENCY_US_MAX: u64 = 60_000_000;
+
+/// The listener hears of a recovery's progress each time so many more bytes were read.
+const PROGRESS_BYTES: u64 = 16 << 20;
+
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) pool: Pool,
+    listener: Listener,
+    /// Set once the driver is built; what was asked before is found by the first turn.
+    waker: OnceLock<Waker>,
+    inbox: Mutex<Inbox>,
+}
+
+/// What waits for the service, and what it told last.
+struct Inbox {
+    status: Status,
+    opened: Option<Opened>,
+    failure: Option<Error>,
+    refusal: Option<Refusal>,
+    /// Batches not yet taken: the newest is still open for more.
+    batches: VecDeque<Batch>,
+    /// The LSN that the next run must begin with.
+    next_lsn: u64,
+    /// Bytes of records accepted and not yet written; never above the option's bound, but for one record.
+    queued_bytes: u64,
+    durable_wanted: u64,
+    /// The newest flush request, and the LSN it is for.
+    flush: (u64, u64),
+    closing: bool,
+    stats: Stats,
+    oldest_run: Option<Time>,
+    /// Microseconds from accept to acknowledgement, two significant digits: some 30 KiB, however much is recorded.
+    latency: Histogram<u64>,
+}
+
+/// What a turn of the service takes out of the mailbox.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    pub(crate) batch: Option<Batch>,
+    pub(crate) durable_wanted: u64,
+    pub(crate) flush: (u64, u64),
+    pub(crate) closing: bool,
+    pub(crate) queue_is_empty: bool,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({})", self.options.directory.display())
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(options: Options, fs: Arc<dyn Fs>, listener: Listener) -> Self {
+        let inbox = Inbox {
+            status: Status {
+                phase: Phase::Opening,
+                ended: false,
+                written_lsn: 0,
+                durable_lsn: 0,
+                bytes_written: 0,
+                flushes_done: 0,
+                epoch: 0,
+                recovery_bytes: (0, 0),
+            },
+            opened: None,
+            failure: None,
+            refusal: None,
+            batches: VecDeque::new(),
+            next_lsn: 1,
+            queued_bytes: 0,
+            durable_wanted: 0,
+            flush: (0, 0),
+            closing: false,
+            stats: Stats::default(),
+            oldest_run: None,
+            latency: Histogram::new_with_bounds(1, LATENCY_US_MAX, 2)
+                .expect("the bounds are constants, and in order"),
+        };
+        Self {
+            options,
+            fs,
+            pool: Pool::default(),
+            listener,
+            waker: OnceLock::new(),
+            inbox: Mutex::new(inbox),
+        }
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        // Whoever panicked while holding it did so before changing anything, or between plain assignments;
+        // the service's panic is told as a failure of the log.
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+
+    // ---- the handle's side --------------------------------------------------------------------------------
+
+    pub(crate) fn submit(&self, run: Run<'_>, frame_bytes_max: u64) -> Result<()> {
+        let payload_bytes = batch::payload_bytes(run.records);
+        let count = batch::count(run.records);
+        let record_bytes = payload_bytes as u64 - u64::from(count) * frame::RECORD_PREFIX_BYTES as u64;
+        let now = self.fs.now();
+        let mut inbox = self.inbox();
+        inbox.check_open()?;
+        if run.epoch != inbox.status.epoch {
+            // Its LSNs were taken back before it came; the refusal answers for it.
+            return Ok(());
+        }
+        inbox.check_room(record_bytes, self.options.queue_bytes_max)?;
+        assert_eq!(run.first_lsn, inbox.next_lsn, "runs come in LSN order");
+        inbox.next_lsn += u64::from(count);
+        inbox.queued_bytes += record_bytes;
+        let payload_bytes_max = frame_bytes_max as usize - frame::HEADER_BYTES;
+        if !inbox.batches.back().is_some_and(|batch| batch.has_room(payload_bytes, payload_bytes_max)) {
+            inbox.batches.push_back(Batch::new(&self.pool, run.first_lsn, payload_bytes));
+        }
+        let batch = inbox.batches.back_mut().expect("there is one, or it was just made");
+        batch.push(&self.pool, run.records, run.durable, now);
+        drop(inbox);
+        self.wake();
+        Ok(())
+    }
+
+    pub(crate) fn want_durable(&self, lsn: u64) {
+        let mut inbox = self.inbox();
+        inbox.durable_wanted = inbox.durable_wanted.max(lsn.min(inbox.next_lsn - 1));
+        drop(inbox);
+        self.wake();
+    }
+
+    pub(crate) fn flush(&self) -> u64 {
+        let mut inbox = self.inbox();
+        inbox.flush = (inbox.flush.0 + 1, inbox.next_lsn - 1);
+        let number = inbox.flush.0;
+        drop(inbox);
+        self.wake();
+        number
+    }
+
+    pub(crate) fn close(&self) {
+        self.inbox().closing = true;
+        self.wake();
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.inbox().status
+    }
+
+    pub(crate) fn opened(&self) -> Option<Opened> {
+        self.inbox().opened.clone()
+    }
+
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.inbox().failure.clone()
+    }
+
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.inbox().refusal.clone()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let now = self.fs.now();
+        let inbox = self.inbox();
+        let waiting =
+            inbox.batches.front().and_then(|batch| batch.runs.first()).map(|&(accepted, _)| accepted);
+        let oldest = inbox.oldest_run.or(waiting);
+        let quantile = |quantile| Duration::from_micros(inbox.latency.value_at_quantile(quantile));
+        Stats {
+            oldest_in_flight: oldest.map_or(Duration::ZERO, |accepted| now.since(accepted)),
+            latency_p50: quantile(0.5),
+            latency_p99: quantile(0.99),
+            latency_max: quantile(1.0),
+            ..inbox.stats.clone()
+        }
+    }
+
+    // ---- the service's side -------------------------------------------------------------------------------
+
+    /// Tell how far a recovery has come.
+    pub(crate) fn progress(&self, bytes: u64, total: u64) {
+        let mut inbox = self.inbox();
+        let told = inbox.status.recovery_bytes.0;
+        if bytes >= told + PROGRESS_BYTES || bytes < told {
+            inbox.status.recovery_bytes = (bytes, total);
+            drop(inbox);
+            (self.listener)();
+        }
+    }
+
+    /// The log is open.
+    pub(crate) fn open(&self, opened: Opened, waker: Waker) {
+        // The first and only time: a service opens once.
+        let _ = self.waker.set(waker);
+        let mut inbox = self.inbox();
+        inbox.next_lsn = opened.last_lsn + 1;
+        inbox.status.written_lsn = opened.last_lsn;
+        inbox.status.durable_lsn = opened.last_lsn;
+        inbox.status.phase = Phase::Open;
+        inbox.opened = Some(opened);
+        drop(inbox);
+        (self.listener)();
+    }
+
+    /// Take what the log has a place for.
+    pub(crate) fn take(&self, wants_batch: bool) -> Intake {
+        let mut inbox = self.inbox();
+        let batch = if wants_batch { inbox.batches.pop_front() } else { None };
+        Intake {
+            batch,
+            durable_wanted: inbox.durable_wanted,
+            flush: inbox.flush,
+            closing: inbox.closing,
+            queue_is_empty: inbox.batches.is_empty(),
+        }
+    }
+
+    pub(crate) fn queue_is_empty(&self) -> bool {
+        self.inbox().batches.is_empty()
+    }
+
+    /// Tell how far the log is. The listener hears of it where a watermark moved.
+    pub(crate) fn publish(&self, log: &mut Log) {
+        let mut inbox = self.inbox();
+        let before = inbox.status;
+        let status = &mut inbox.status;
+        status.written_lsn = log.written_lsn();
+        status.durable_lsn = log.durable_lsn();
+        status.flushes_done = log.flushes_done();
+        let counters = log.counters();
+        let written = counters.bytes - status.bytes_written;
+        status.bytes_written = counters.bytes;
+        inbox.queued_bytes -= written;
+        inbox.stats = Stats {
+            runs: counters.runs,
+            records: counters.records,
+            bytes: counters.bytes,
+            batches: counters.batches,
+            syncs: counters.syncs,
+            rotations: counters.rotations,
+            errors: counters.errors,
+            in_flight: log.in_flight(),
+            ..Stats::default()
+        };
+        inbox.oldest_run = log.oldest_run();
+        for (latency, count) in log.take_latencies() {
+            let micros = (latency.as_micros() as u64).max(1);
+            inbox.latency.saturating_record_n(micros, u64::from(count));
+        }
+        if let Some(failure) = log.failure()
+            && inbox.failure.is_none()
+        {
+            inbox.fail(failure);
+        }
+        let moved = inbox.status != before;
+        drop(inbox);
+        if moved {
+            (self.listener)();
+        }
+    }
+
+    /// Refuse everything from `from_lsn` on: none of it was written, its LSNs are free again (rule 9).
+    pub(crate) fn refuse(&self, from_lsn: u64, error: Error) {
+        let mut inbox = self.inbox();
+        inbox.batches.clear();
+        inbox.queued_bytes = 0;
+        inbox.next_lsn = from_lsn;
+        inbox.durable_wanted = inbox.durable_wanted.min(from_lsn - 1);
+        inbox.flush.1 = inbox.flush.1.min(from_lsn - 1);
+        inbox.status.epoch += 1;
+        let epoch = inbox.status.epoch;
+        inbox.refusal = Some(Refusal { epoch, from_lsn, error });
+        drop(inbox);
+        (self.listener)();
+    }
+
+    /// The log failed, or could not be opened (rule 2).
+    pub(crate) fn fail(&self, error: &Error) {
+        let mut inbox = self.inbox();
+        if inbox.failure.is_none() {
+            inbox.fail(error);
+        }
+        drop(inbox);
+        (self.listener)();
+    }
+
+    /// The service's thread is done: every completion is in, the locks are released.
+    pub(crate) fn end(&self) {
+        let mut inbox = self.inbox();
+        inbox.status.phase = Phase::Closed;
+        inbox.status.ended = true;
+        inbox.batches.clear();
+        drop(inbox);
+        (self.listener)();
+    }
+}
+
+impl Inbox {
+    fn fail(&mut self, error: &Error) {
+        self.failure = Some(error.clone());
+        self.status.phase = Phase::Failed;
+        self.batches.clear();
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if let Some(failure) = &self.failure {
+            let message = format!("the log takes no more records since it failed: {failure}; open it again");
+            return Err(Error::new(Code::WalPoisoned, message).because(failure));
+        }
+        if self.closing || self.status.phase != Phase::Open {
+            return Err(Error::new(Code::WalClosed, "appending to a log that is not open"));
+        }
+        Ok(())
+    }
+
+    fn check_room(&self, bytes: u64, limit: u64) -> Result<()> {
+        // One record above the limit is taken where nothing waits: else it could never be appended.
+        if self.queued_bytes == 0 || self.queued_bytes + bytes <= limit {
+            return Ok(());
+        }
+        let queued = self.queued_bytes;
+        let message = format!(
+            "{bytes} bytes on top of {queued} that wait to be written are above the limit of {limit}; \
+             wait for some appends to settle"
+        );
+        Err(Error::new(Code::WalQueueFull, message).with(|details| {
+            details.size = Some(bytes);
+            details.limit = Some(limit);
+        }))
+    }
+}

@@ -1,0 +1,575 @@
+//! Opening a log: lock, scan, judge, and only then change anything (durability rule 6).
+//!
+//! ```text
+//!   LOCK ─▶ segment locks ─▶ HEAD, headers, frames ─▶ verdict ──▶ damage, unsupported: refused, no byte changed
+//!                                                        │
+//!            ┌───────────────────────────────────────────┘ clean or torn
+//!            ▼
+//!   set the torn bytes aside ─▶ sync the directory ─▶ remove what is left over ─▶ zero behind the last frame
+//!     ─▶ write the frames above the proven LSN again ─▶ sync every file written to, and the directory
+//!     ─▶ HEAD: next incarnation, open ─▶ append
+//! ```
+//!
+//! Everything before HEAD can be repeated: a crash at any step leaves a log that the next open judges the
+//! same way and brings to the same end. Until HEAD is replaced, nothing claims what was only read: after a
+//! failed flush, or a kill in the same boot, the page cache shows frames and names that the disk does not
+//! have, and no call tells.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringbolt_disk::{Buffer, EntryKind, File, Fs, OpenOptions};
+
+use crate::error::{Code, Error, Result};
+use crate::format::head::{Head, State};
+use crate::format::{
+    GRAIN, HEAD_NAME, LOCK_NAME, LogId, Refusal, TEMPORARY_SUFFIX, TORN_NAME, TornName, is_temporary,
+    parse_segment_name, segment_name, temporary_name,
+};
+use crate::planted::{self, Bug};
+use crate::wal::handle::{Options, Recovery, TornAt};
+use crate::wal::log::{Policy, Start};
+use crate::wal::scan::{self, Extent, Found, Progress, Scan};
+use crate::wal::segment::{Maker, Segment};
+use crate::wal::{head, lock};
+
+/// The torn tails of so many recoveries are kept.
+const TORN_KEPT: usize = 4;
+
+/// Torn bytes are copied and frames written again through a buffer of at most this size.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// An opened log: what the state machine starts from, and what is held for as long as it runs.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) start: Start,
+    pub(crate) recovery: Recovery,
+    /// LOCK, held until this is dropped.
+    pub(crate) lock: File,
+}
+
+/// Open the log, or make it.
+///
+/// # Errors
+/// `ERR_WAL_NOT_FOUND`, `ERR_WAL_NOT_EMPTY`, `ERR_WAL_LOCKED`, `ERR_WAL_DAMAGED`, `ERR_WAL_UNSUPPORTED`,
+/// `ERR_WAL_NO_SPACE`, `ERR_WAL_IO`.
+pub(crate) fn open(fs: &dyn Fs, options: &Options, progress: Progress<'_>) -> Result<Opened> {
+    let began = fs.now();
+    let opening = Opening { fs, options, directory: &options.directory };
+    // Looked at before LOCK is touched: a directory that is somebody else's stays as it is.
+    let exists = opening.look()?.is_a_log();
+    if !exists && !options.create {
+        let path = opening.directory;
+        let message = format!("{}: there is no log here, and `create` is false", path.display());
+        return Err(Error::new(Code::WalNotFound, message).path(path));
+    }
+    opening.make_directories()?;
+    let mut locks = lock::Locks::new(fs, options.lock_timeout, options.file_mode);
+    let lock = locks.take_owner(&opening.directory.join(LOCK_NAME))?;
+    // Looked at again: until the lock was ours somebody else may have written here.
+    let files = opening.look()?;
+    let mut opened = if files.is_a_log() {
+        opening.recover(&files, &mut locks, lock, progress)?
+    } else {
+        opening.sync_ancestors();
+        opening.create(lock, LogId(fs.random()), &[])?
+    };
+    opened.recovery.duration = fs.now().since(began);
+    Ok(opened)
+}
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+struct Files {
+    head: bool,
+    /// Ascending.
+    segments: Vec<u64>,
+    temporary: Vec<String>,
+    stranger: Option<String>,
+}
+
+impl Files {
+    fn is_a_log(&self) -> bool {
+        self.head || !self.segments.is_empty()
+    }
+}
+
+struct Opening<'a> {
+    fs: &'a dyn Fs,
+    options: &'a Options,
+    directory: &'a Path,
+}
+
+impl Opening<'_> {
+    fn look(&self) -> Result<Files> {
+        let mut files = Files::default();
+        if self.fs.stat(self.directory).map_err(opening)?.is_none() {
+            return Ok(files);
+        }
+        for entry in self.fs.list(self.directory).map_err(opening)? {
+            let name = entry.name.to_string_lossy();
+            match parse_segment_name(&name) {
+                Some(number) => files.segments.push(number),
+                None if name == HEAD_NAME => files.head = true,
+                None if is_ours_in_the_making(&name) => files.temporary.push(name.into_owned()),
+                None if is_temporary(&name) => {}
+                None if name == LOCK_NAME || name == "lost+found" => {}
+                None => {
+                    files.stranger.get_or_insert(name.into_owned());
+                }
+            }
+        }
+        files.segments.sort_unstable();
+        if let Some(name) = files.stranger.as_ref().filter(|_| !files.is_a_log()) {
+            let path = self.directory;
+            let message = format!(
+                "{}: a log is made in an empty directory only, and this one holds {name:?}; choose another",
+                path.display()
+            );
+            return Err(Error::new(Code::WalNotEmpty, message)
+                .path(path)
+                .with(|details| details.found = Some(name.clone())));
+        }
+        Ok(files)
+    }
+
+    fn maker(&self, log_id: LogId) -> Maker {
+        Maker {
+            directory: self.directory.to_owned(),
+            log_id,
+            bytes: self.options.segment_bytes,
+            direct: self.options.direct_io,
+            file_mode: self.options.file_mode,
+        }
+    }
+
+    // ---- creation -----------------------------------------------------------------------------------------
+
+    /// Make the directory, and its missing parents; each new name is durable in its parent (rule 5).
+    fn make_directories(&self) -> Result<()> {
+        let mut missing = Vec::new();
+        let mut path = self.directory;
+        while self.fs.stat(path).map_err(opening)?.is_none() {
+            missing.push(path);
+            let Some(parent) = path.parent() else { break };
+            path = parent;
+        }
+        for path in missing.into_iter().rev() {
+            match self.fs.create_dir(path, directory_mode(self.options.file_mode)) {
+                Ok(()) => {}
+                Err(error) if error.is_exists() => {}
+                Err(error) => return Err(opening(error)),
+            }
+            if let Some(parent) = path.parent() {
+                self.fs.sync_dir(parent).map_err(opening)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A creation that was killed may have left directories whose names are not durable. Best effort above
+    /// what we made ourselves: a parent we may not read was not made by us.
+    fn sync_ancestors(&self) {
+        for parent in self.directory.ancestors().skip(1) {
+            if self.fs.sync_dir(parent).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// Segment 1 durable, its name too, then HEAD; only then frames.
+    fn create(&self, lock: File, log_id: LogId, leftovers: &[String]) -> Result<Opened> {
+        let maker = self.maker(log_id);
+        self.sync_directory()?;
+        for name in leftovers {
+            self.remove(name)?;
+        }
+        let segment = maker.make(self.fs, 1).map_err(opening)?;
+        let head = Head {
+            state: State::Open,
+            log_id,
+            oldest_segment: 1,
+            first_lsn: 1,
+            proven_lsn: 0,
+            incarnation: 1,
+        };
+        head::replace(self.fs, self.directory, &head, self.options.file_mode).map_err(opening)?;
+        let recovery = Recovery { segments: 1, clean_shutdown: true, created: true, ..Recovery::default() };
+        let start = self.start(maker, segment, None, head, 1, 0);
+        Ok(Opened { start, recovery, lock })
+    }
+
+    fn start(
+        &self,
+        maker: Maker,
+        segment: Segment,
+        next: Option<Segment>,
+        head: Head,
+        next_lsn: u64,
+        previous_crc: u32,
+    ) -> Start {
+        let policy = Policy::resolve(self.options.sync, self.fs.has_cheap_dsync(&segment.file));
+        let sync_interval = self.options.sync_interval;
+        Start { maker, policy, sync_interval, segment, next, head, next_lsn, previous_crc }
+    }
+
+    // ---- recovery -----------------------------------------------------------------------------------------
+
+    fn recover(
+        &self,
+        files: &Files,
+        locks: &mut lock::Locks<'_>,
+        lock: File,
+        progress: Progress<'_>,
+    ) -> Result<Opened> {
+        // Rule 8: a killed owner's writes may still be on their way. Nobody else can begin to write now that
+        // LOCK is ours, so a lock that was had once says that the segment is quiet.
+        for &number in &files.segments {
+            locks.take_segment(&self.path(number), self.options.direct_io)?;
+        }
+        let Some(head) = self.read_head()? else {
+            return self.complete_creation(files, lock);
+        };
+        let kept: Vec<u64> =
+            files.segments.iter().copied().filter(|&number| number >= head.oldest_segment).collect();
+        let segments = self.check_segments(&head, &kept)?;
+        let found = scan::scan(self.fs, self.directory, &head, &segments, self.options.check, progress)?;
+        // From here on the log is sound; now it may be changed.
+        self.repair(files, locks, lock, head, &segments, &found)
+    }
+
+    fn read_head(&self) -> Result<Option<Head>> {
+        let path = self.directory.join(HEAD_NAME);
+        let Some(bytes) = head::read(self.fs, self.directory).map_err(opening)? else { return Ok(None) };
+        match Head::decode(&bytes) {
+            Ok(head) => Ok(Some(head)),
+            Err(refusal @ Refusal::Unsupported { .. }) => Err(scan::unsupported_at(&path, None, &refusal)),
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                Err(scan::damaged(&path, None, 1, 1, &reason).with(|details| {
+                    // Without HEAD nothing says which records there should be.
+                    details.first_lsn = None;
+                    details.last_lsn = None;
+                    details.message = format!(
+                        "{}: {reason}; without it nothing says what the log must hold. No byte was changed: \
+                         restore the file from a copy",
+                        path.display()
+                    );
+                }))
+            }
+        }
+    }
+
+    /// Segments without HEAD: an interrupted creation is completed, everything else is refused.
+    fn complete_creation(&self, files: &Files, lock: File) -> Result<Opened> {
+        let mut headers = Vec::new();
+        for &number in &files.segments {
+            headers.push((number, scan::segment_header(self.fs, &self.path(number))?));
+        }
+        let log_id = headers.iter().find_map(|(_, header)| header.as_ref().ok()).map(|header| header.log_id);
+        let (mut frames, mut anything) = (false, false);
+        for &number in &files.segments {
+            let found = scan::holds_anything(self.fs, &self.path(number), number, log_id.as_ref())?;
+            frames |= found.0;
+            anything |= found.1;
+        }
+        for (number, header) in &headers {
+            if let Err(refusal) = header {
+                let path = self.path(*number);
+                let ours = frames && !matches!(refusal, Refusal::Unsupported { .. });
+                return Err(if ours {
+                    scan::damaged(&path, Some((*number, 0)), 1, 1, &refusal.to_string())
+                } else {
+                    scan::unsupported_at(&path, Some(0), refusal)
+                });
+            }
+        }
+        let (first, path) = (files.segments[0], self.path(files.segments[0]));
+        if anything || first != 1 {
+            let reason = "HEAD is missing, and there are records";
+            return Err(scan::damaged(&path, Some((first, GRAIN)), 1, 1, reason));
+        }
+        let log_id = log_id.unwrap_or_else(|| LogId(self.fs.random()));
+        let mut leftovers = files.temporary.clone();
+        leftovers.extend(files.segments[1..].iter().rev().map(|&number| segment_name(number)));
+        self.create(lock, log_id, &leftovers)
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.directory.join(segment_name(number))
+    }
+
+    /// The segments that HEAD says are kept: all there, each with a whole header, this log's, its own number.
+    fn check_segments(&self, head: &Head, numbers: &[u64]) -> Result<Vec<Found>> {
+        let due = head.first_lsn;
+        let last = head.proven_lsn.max(due);
+        let damaged = |number: u64, reason: &str| {
+            scan::damaged(&self.path(number), Some((number, 0)), due, last, reason)
+        };
+        let mut headers = Vec::new();
+        for &number in numbers {
+            let header = scan::segment_header(self.fs, &self.path(number))?;
+            if let Err(refusal @ Refusal::Unsupported { .. }) = &header {
+                return Err(scan::unsupported_at(&self.path(number), Some(0), refusal));
+            }
+            headers.push((number, header));
+        }
+        let mut segments = Vec::new();
+        for (expected, (number, header)) in (head.oldest_segment..).zip(headers) {
+            if number != expected {
+                return Err(damaged(expected, "the segment is missing"));
+            }
+            let header = header.map_err(|refusal| damaged(number, &refusal.to_string()))?;
+            if header.log_id != head.log_id {
+                let (found, expected) = (header.log_id, head.log_id);
+                return Err(damaged(number, &format!("a segment of log {found}, expected {expected}")));
+            }
+            if header.number != number {
+                return Err(damaged(number, &format!("a header of segment {}", header.number)));
+            }
+            segments.push(Found { number, bytes: header.bytes });
+        }
+        if segments.is_empty() {
+            return Err(damaged(head.oldest_segment, "the segment is missing"));
+        }
+        Ok(segments)
+    }
+
+    // ---- repair -------------------------------------------------------------------------------------------
+
+    fn repair(
+        &self,
+        files: &Files,
+        locks: &mut lock::Locks<'_>,
+        lock: File,
+        head: Head,
+        segments: &[Found],
+        scan: &Scan,
+    ) -> Result<Opened> {
+        let incarnation = head.incarnation.checked_add(1).ok_or_else(|| {
+            Error::new(Code::WalUnsupported, "the log was opened 4,294,967,295 times, which is its limit")
+        })?;
+        let torn = !scan.torn.is_empty();
+        let torn_bytes = scan.torn.iter().map(|extent| extent.to - extent.from).sum();
+        self.set_aside(&scan.torn, incarnation)?;
+        if !planted::is(Bug::RemoveBeforeDirectorySync) {
+            // What the page cache shows as renamed or removed may not be so on disk, and what is removed now
+            // could persist before it: first make the names we judged by durable.
+            self.sync_directory()?;
+        }
+        let (before, from) = segments.split_at(scan.last);
+        let (tail, after) = from.split_first().expect("the scan ends in a segment");
+        // Kept: the segments up to the tail's and, at a clean end, the one that was prepared behind it.
+        let next = after.first().filter(|_| !torn);
+        for segment in after.iter().skip(usize::from(next.is_some())).rev() {
+            self.remove(&segment_name(segment.number))?;
+            self.sync_directory()?;
+        }
+        for &number in files.segments.iter().filter(|&&number| number < head.oldest_segment) {
+            self.remove(&segment_name(number))?;
+        }
+        for name in &files.temporary {
+            self.remove(name)?;
+        }
+
+        let maker = self.maker(head.log_id);
+        let head_early = Head { state: State::Open, proven_lsn: scan.next_lsn - 1, incarnation, ..head };
+        if planted::is(Bug::HeadBeforeSync) {
+            self.replace_head(&head_early)?;
+        }
+        let segment = self.repair_tail(locks, &maker, tail, scan, torn)?;
+        self.write_again(locks, &segment, before, scan)?;
+        self.fs.sync(&segment.file).map_err(opening)?;
+        let next = next.map(|next| self.frameless(locks, &maker, *next)).transpose()?;
+        self.sync_directory()?;
+        if !planted::is(Bug::HeadBeforeSync) {
+            self.replace_head(&head_early)?;
+        }
+        self.forget_old_torn_tails();
+
+        let recovery = Recovery {
+            records: scan.next_lsn - head.first_lsn,
+            segments: before.len() as u64 + 1,
+            torn_bytes,
+            torn_at: torn.then_some(TornAt { segment: tail.number, offset: scan.tail, lsn: scan.next_lsn }),
+            clean_shutdown: head.state == State::Closed && !torn,
+            created: false,
+            duration: Duration::ZERO,
+        };
+        let start = self.start(maker, segment, next, head_early, scan.next_lsn, scan.previous_crc);
+        Ok(Opened { start, recovery, lock })
+    }
+
+    /// The segment that goes on: restored to its full length, zeros behind its last frame.
+    fn repair_tail(
+        &self,
+        locks: &mut lock::Locks<'_>,
+        maker: &Maker,
+        found: &Found,
+        scan: &Scan,
+        torn: bool,
+    ) -> Result<Segment> {
+        if scan.tail == GRAIN && !torn {
+            return self.frameless(locks, maker, *found);
+        }
+        let file = locks.take_segment(&self.path(found.number), self.options.direct_io)?;
+        self.restore_length(&file, found.bytes)?;
+        let mut segment = Segment::empty(file, self.path(found.number), found.number, found.bytes);
+        segment.tail = scan.tail;
+        segment.zeroed_to = scan.tail;
+        if torn {
+            self.fs.zero(&segment.file, scan.tail, found.bytes - scan.tail).map_err(opening)?;
+            self.fs.sync(&segment.file).map_err(opening)?;
+            segment.zeroed_to = found.bytes;
+        }
+        Ok(segment)
+    }
+
+    /// A segment without frames, replaced where its size is not today's.
+    fn frameless(&self, locks: &mut lock::Locks<'_>, maker: &Maker, found: Found) -> Result<Segment> {
+        if found.bytes != maker.bytes {
+            return maker.make(self.fs, found.number).map_err(opening);
+        }
+        let path = self.path(found.number);
+        let file = locks.take_segment(&path, self.options.direct_io)?;
+        self.restore_length(&file, found.bytes)?;
+        self.fs.sync(&file).map_err(opening)?;
+        Ok(Segment::empty(file, path, found.number, found.bytes))
+    }
+
+    fn restore_length(&self, file: &File, bytes: u64) -> Result<()> {
+        if self.fs.len(file).map_err(opening)? < bytes {
+            self.fs.allocate(file, bytes).map_err(opening)?;
+        }
+        Ok(())
+    }
+
+    /// Write every frame that HEAD does not vouch for again, where it is, and sync its file (rule 6): what was
+    /// read may be in the page cache only, clean after a flush that failed, and gone with the power.
+    fn write_again(
+        &self,
+        locks: &mut lock::Locks<'_>,
+        tail: &Segment,
+        before: &[Found],
+        scan: &Scan,
+    ) -> Result<()> {
+        if planted::is(Bug::TrustCachedFrames) {
+            return Ok(());
+        }
+        for segment in before.iter().map(|found| found.number).chain([tail.number]) {
+            let mut extents =
+                scan.unproven.iter().filter(|extent| extent.segment.number == segment).peekable();
+            if extents.peek().is_none() {
+                continue;
+            }
+            let file = if segment == tail.number {
+                tail.file.clone()
+            } else {
+                locks.take_segment(&self.path(segment), self.options.direct_io)?
+            };
+            for extent in extents {
+                self.copy(*extent, |at, bytes| self.fs.write_at(&file, at, bytes))?;
+            }
+            if !planted::is(Bug::HeadBeforeSync) {
+                self.fs.sync(&file).map_err(opening)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keep a copy of what is about to be cut, durable before anything is.
+    fn set_aside(&self, torn: &[Extent], incarnation: u32) -> Result<()> {
+        if torn.is_empty() {
+            return Ok(());
+        }
+        let directory = self.directory.join(TORN_NAME);
+        match self.fs.create_dir(&directory, directory_mode(self.options.file_mode)) {
+            Ok(()) => {}
+            Err(error) if error.is_exists() => {}
+            Err(error) => return Err(opening(error)),
+        }
+        for extent in torn {
+            let name =
+                TornName { segment: extent.segment.number, offset: extent.from, incarnation }.to_string();
+            let path = directory.join(&name);
+            // A copy by this name was made whole by an opening that a crash ended before HEAD: what it cut
+            // since is missing from the segment, so the copy is kept as it is.
+            if self.fs.stat(&path).map_err(opening)?.is_none() {
+                let temporary = directory.join(temporary_name(&name));
+                let copied = self.copy_aside(*extent, &temporary);
+                if let Err(error) = copied {
+                    let _ = self.fs.remove(&temporary);
+                    return Err(error);
+                }
+                self.fs.rename(&temporary, &path).map_err(opening)?;
+            }
+        }
+        self.fs.sync_dir(&directory).map_err(opening)
+    }
+
+    fn copy_aside(&self, extent: Extent, temporary: &Path) -> Result<()> {
+        let options = OpenOptions::replace(self.options.file_mode);
+        let file = self.fs.open(temporary, options).map_err(opening)?;
+        self.copy(extent, |at, bytes| self.fs.write_at(&file, at - extent.from, bytes))?;
+        self.fs.sync(&file).map_err(opening)
+    }
+
+    /// Hand the bytes of an extent to `write`, piece by piece.
+    fn copy(&self, extent: Extent, write: impl Fn(u64, &Buffer) -> ringbolt_disk::Result<()>) -> Result<()> {
+        let mut window =
+            scan::Window::open(self.fs, &self.path(extent.segment.number), extent.segment.bytes)?;
+        let mut at = extent.from;
+        while at < extent.to {
+            let len = (extent.to - at).min(COPY_BYTES) as usize;
+            write(at, &Buffer::copy_of(window.get(at, len)?)).map_err(opening)?;
+            at += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Keep the torn tails of the newest recoveries. They are for people, and no promise rests on them: what
+    /// cannot be removed now is tried again by the next recovery.
+    fn forget_old_torn_tails(&self) {
+        let directory = self.directory.join(TORN_NAME);
+        let Ok(entries) = self.fs.list(&directory) else { return };
+        let names = entries.iter().filter(|entry| entry.kind == EntryKind::File);
+        let torn: Vec<TornName> = names.filter_map(|entry| TornName::parse(entry.name.to_str()?)).collect();
+        let mut incarnations: Vec<u32> = torn.iter().map(|torn| torn.incarnation).collect();
+        incarnations.sort_unstable();
+        incarnations.dedup();
+        let Some(&oldest_kept) = incarnations.iter().rev().nth(TORN_KEPT - 1) else { return };
+        for torn in torn.iter().filter(|torn| torn.incarnation < oldest_kept) {
+            let _ = self.fs.remove(&directory.join(torn.to_string()));
+        }
+    }
+
+    fn replace_head(&self, head: &Head) -> Result<()> {
+        head::replace(self.fs, self.directory, head, self.options.file_mode).map_err(opening)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.fs.remove(&self.directory.join(name)).map_err(opening)
+    }
+
+    fn sync_directory(&self) -> Result<()> {
+        self.fs.sync_dir(self.directory).map_err(opening)
+    }
+}
+
+/// The permission bits of a directory for files of `file_mode`: who may read may enter.
+fn directory_mode(file_mode: u32) -> u32 {
+    file_mode | (file_mode & 0o444) >> 2
+}
+
+/// Whether this is HEAD or a segment that never got its name. Another program's temporary file is not ours
+/// to remove.
+fn is_ours_in_the_making(name: &str) -> bool {
+    let Some(name) = name.strip_suffix(TEMPORARY_SUFFIX) else { return false };
+    name == HEAD_NAME || parse_segment_name(name).is_some()
+}
+
+/// A failed system call while opening.
+fn opening(error: ringbolt_disk::Error) -> Error {
+    let code = if error.is_no_space() { Code::WalNoSpace } else { Code::WalIo };
+    Error::of_disk(code, "opening the log", error)
+}

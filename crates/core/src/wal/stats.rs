@@ -1,0 +1,27 @@
+//! What a log counts.
+
+use std::time::Duration;
+
+use ringbolt_disk::Time;
+
+/// Figures since open, kept by the log's thread.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) runs: u64,
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+    pub(crate) batches: u64,
+    pub(crate) syncs: u64,
+    pub(crate) rotations: u64,
+    pub(crate) errors: u64,
+    /// From accept to acknowledgement, each for so many records, since they were last taken.
+    pub(crate) latencies: Vec<(Duration, u32)>,
+}
+
+impl Counters {
+    /// Count runs that are acknowledged now.
+    pub(crate) fn acknowledge(&mut self, now: Time, runs: &[(Time, u32)]) {
+        self.runs += runs.len() as u64;
+        self.latencies.extend(runs.iter().map(|&(accepted, count)| (now.since(accepted), count)));
+    }
+}

@@ -1,0 +1,166 @@
+//! A log on a simulated machine, stepped by hand, beside a model of what it was told and what it promised.
+
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, RngCore, SeedableRng};
+use ringbolt_core::Error;
+use ringbolt_core::wal::{
+    Check, Handle, Options, Phase, Reader, Records, Recovery, Run, Service, Status, SyncMode,
+};
+use ringbolt_disk::sim::Sim;
+
+pub(crate) const DIRECTORY: &str = "/data/log";
+
+/// Small segments: many rotations in few records.
+pub(crate) fn options() -> Options {
+    Options {
+        segment_bytes: 64 << 10,
+        lock_timeout: Duration::from_secs(10),
+        check: Check::All,
+        ..Options::new(DIRECTORY)
+    }
+}
+
+/// What a log must hold: every record ever submitted and not known to be lost, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Model {
+    pub(crate) records: Vec<Vec<u8>>,
+    /// The last LSN of each run: a run is there whole or not at all.
+    pub(crate) ends: Vec<u64>,
+}
+
+impl Model {
+    pub(crate) fn last(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    /// Add a run; its content is told from every other's by `salt`.
+    pub(crate) fn run(&mut self, rng: &mut SmallRng, salt: u64, count: usize, bytes_max: usize) -> &[Vec<u8>] {
+        let first = self.records.len();
+        for _ in 0..count {
+            let mut record = vec![0; rng.random_range(0..=bytes_max)];
+            rng.fill_bytes(&mut record);
+            let mark = salt.to_le_bytes();
+            let marked = record.len().min(mark.len());
+            record[..marked].copy_from_slice(&mark[..marked]);
+            self.records.push(record);
+        }
+        self.ends.push(self.last());
+        &self.records[first..]
+    }
+
+    /// What was submitted and is not there is forgotten: its LSNs are given out again.
+    pub(crate) fn cut(&mut self, last: u64) {
+        self.records.truncate(last as usize);
+        self.ends.retain(|&end| end <= last);
+    }
+}
+
+/// An open log on a machine.
+pub(crate) struct Log {
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) service: Service,
+}
+
+impl Log {
+    /// Open the log of this machine. Each time the log tells of progress, `tell` hears the watermarks.
+    pub(crate) fn open_with(
+        sim: &Sim,
+        options: Options,
+        tell: impl Fn(&Status) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        let slot = Arc::new(OnceLock::<Weak<Handle>>::new());
+        let listener_slot = slot.clone();
+        let listener = move || {
+            if let Some(handle) = listener_slot.get().and_then(Weak::upgrade) {
+                tell(&handle.status());
+            }
+        };
+        let (handle, starting) = Handle::stepped(options, sim.disk(), Box::new(listener));
+        let handle = Arc::new(handle);
+        slot.set(Arc::downgrade(&handle)).expect("set once");
+        match starting.open() {
+            Some(service) => Ok(Self { handle, service }),
+            None => Err(handle.failure().expect("an open that failed says why")),
+        }
+    }
+
+    pub(crate) fn open(sim: &Sim, options: Options) -> Result<Self, Error> {
+        Self::open_with(sim, options, |_| {})
+    }
+
+    pub(crate) fn recovery(&self) -> Recovery {
+        self.handle.opened().expect("the log is open").recovery
+    }
+
+    pub(crate) fn last_lsn(&self) -> u64 {
+        self.handle.opened().expect("the log is open").last_lsn
+    }
+
+    /// Submit records as one run. `first_lsn` is theirs to know.
+    pub(crate) fn submit(&self, first_lsn: u64, records: &[Vec<u8>], durable: bool) -> Result<(), Error> {
+        let slices: Vec<&[u8]> = records.iter().map(Vec::as_slice).collect();
+        let epoch = self.handle.status().epoch;
+        self.handle.submit(Run { epoch, first_lsn, records: Records::Apart(&slices), durable })
+    }
+
+    /// Append one record and turn until it is durable.
+    pub(crate) fn append(&mut self, lsn: u64, record: &[u8]) -> Result<(), Error> {
+        self.submit(lsn, &[record.to_vec()], true)?;
+        self.turn_until(|status| status.durable_lsn >= lsn || status.phase == Phase::Failed);
+        self.handle.failure().map_or(Ok(()), Err)
+    }
+
+    pub(crate) fn turn_until(&mut self, reached: impl Fn(&Status) -> bool) {
+        for _ in 0..100_000 {
+            if reached(&self.handle.status()) {
+                return;
+            }
+            self.service.turn();
+        }
+        panic!("the log hangs: {:?}", self.handle.status());
+    }
+
+    /// Close, and end.
+    pub(crate) fn close(mut self) -> Result<(), Error> {
+        self.handle.close();
+        for _ in 0..100_000 {
+            if !self.service.turn() {
+                return self.handle.failure().map_or(Ok(()), Err);
+            }
+        }
+        panic!("the log does not close: {:?}", self.service);
+    }
+
+    /// Every record from `from` on.
+    pub(crate) fn read(&self, from: u64) -> Result<Vec<Vec<u8>>, Error> {
+        read_all(self.handle.read(from, u64::MAX)?)
+    }
+}
+
+/// All that is left in a reader.
+pub(crate) fn read_all(mut reader: Reader) -> Result<Vec<Vec<u8>>, Error> {
+    let mut records = Vec::new();
+    while let Some(chunk) = reader.next(10_000)? {
+        let mut rest = &chunk.bytes[..];
+        for _ in 0..chunk.count {
+            let (prefix, behind) = rest.split_first_chunk::<4>().expect("a prefix");
+            let (record, behind) = behind.split_at(u32::from_le_bytes(*prefix) as usize);
+            records.push(record.to_vec());
+            rest = behind;
+        }
+        assert!(rest.is_empty());
+    }
+    Ok(records)
+}
+
+pub(crate) fn rng(seed: u64) -> SmallRng {
+    SmallRng::seed_from_u64(seed)
+}
+
+pub(crate) fn any_sync_mode(rng: &mut SmallRng) -> SyncMode {
+    [SyncMode::Auto, SyncMode::Dsync, SyncMode::Fdatasync][rng.random_range(0..3)]
+}

@@ -1,0 +1,838 @@
+//! One suite, every disk: what the floors above may believe of a [`Disk`], whatever is behind it.
+//!
+//! A case is a plain function of a disk and an empty directory on it. The macro at the end runs each case on
+//! each disk, under the case's name; what only the operating system can show stands behind it.
+//!
+//! No case asserts how long something takes, and none sleeps to let something happen: waiting is by
+//! completions, wakes and deadlines. A promise that is broken by waiting for ever fails in [`patience`].
+
+#![expect(clippy::unwrap_used, reason = "these are tests, and unwrapping is how a case says it went wrong")]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ringbolt_disk::{
+    Access, Buffer, Create, Disk, Done, Driver, EntryKind, Error, File, Fs, GRAIN, Op, OpenOptions, Outcome,
+    Time, Token, WriteMode,
+};
+use rustix::io::Errno;
+
+const MODES: [WriteMode; 3] = [WriteMode::Plain, WriteMode::Dsync, WriteMode::Alone];
+
+/// A new file, empty, for reading and writing.
+const NEW: OpenOptions = OpenOptions::replace(0o600);
+
+fn build(disk: Disk) -> (Arc<dyn Fs>, Box<dyn Driver>) {
+    let driver = (disk.driver)().expect("the driver is to be had on this machine");
+    (disk.fs, driver)
+}
+
+/// Panics when called too late: a wait that does not end is reported, not suffered.
+fn patience() -> impl FnMut() {
+    let start = Instant::now();
+    move || assert!(start.elapsed() < Duration::from_mins(1), "waited for a minute")
+}
+
+/// Wait for `count` completions and not one more.
+fn finish(driver: &mut dyn Driver, count: usize) -> Vec<Done> {
+    let (mut out, mut patience) = (Vec::new(), patience());
+    while out.len() < count {
+        patience();
+        let until = driver.now().after(Duration::from_secs(1));
+        driver.wait(Some(until), &mut out);
+    }
+    assert_eq!(out.len(), count, "more completions than operations: {out:?}");
+    out
+}
+
+/// Do one operation.
+fn perform(driver: &mut dyn Driver, op: Op) -> Done {
+    driver.submit(Token(7), op);
+    let done = finish(driver, 1).pop().unwrap();
+    assert_eq!(done.token, Token(7));
+    done
+}
+
+fn write(driver: &mut dyn Driver, file: &File, at: u64, bytes: &[u8], mode: WriteMode) -> Buffer {
+    let buffer = Buffer::copy_of(bytes);
+    let done = perform(driver, Op::Write { file: file.clone(), at, buffer, mode });
+    assert!(matches!(done.outcome, Ok(Outcome::Written)), "{done:?}");
+    done.buffer.unwrap()
+}
+
+fn read(driver: &mut dyn Driver, file: &File, at: u64, len: usize) -> Vec<u8> {
+    let done = perform(driver, Op::Read { file: file.clone(), at, buffer: Buffer::zeroed(len) });
+    let Ok(Outcome::Read(count)) = done.outcome else { panic!("{done:?}") };
+    let buffer = done.buffer.unwrap();
+    assert_eq!(buffer.len(), len, "the buffer's length is the caller's");
+    buffer[..count].to_vec()
+}
+
+fn read_cold(fs: &dyn Fs, file: &File, at: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0xee; len];
+    let count = fs.read_at(file, at, &mut bytes).unwrap();
+    bytes.truncate(count);
+    bytes
+}
+
+/// Bytes that tell where they belong.
+fn pattern(seed: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|index| ((index / 512) * 31 + index + seed * 101) as u8).collect()
+}
+
+fn error_of(done: Done) -> Error {
+    match done.outcome {
+        Err(error) => error,
+        Ok(outcome) => panic!("it went well: {outcome:?}"),
+    }
+}
+
+fn write_then_read_gives_the_same_bytes(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    for direct in [false, true] {
+        let file = fs.open(&dir.join(format!("direct={direct}")), NEW.with_direct(direct)).unwrap();
+        for (index, mode) in MODES.into_iter().enumerate() {
+            let (bytes, at) = (pattern(index, 3 * GRAIN), (index * 4 * GRAIN) as u64);
+            write(&mut *driver, &file, at, &bytes, mode);
+            assert!(read(&mut *driver, &file, at, 3 * GRAIN) == bytes, "hot, {mode:?}, direct={direct}");
+            assert!(read_cold(&*fs, &file, at, 3 * GRAIN) == bytes, "cold, {mode:?}, direct={direct}");
+        }
+        let bytes = pattern(9, 2 * GRAIN);
+        fs.write_at(&file, GRAIN as u64, &Buffer::copy_of(&bytes)).unwrap();
+        assert!(read(&mut *driver, &file, GRAIN as u64, 2 * GRAIN) == bytes, "written cold, direct={direct}");
+        assert!(read_cold(&*fs, &file, 0, GRAIN) == pattern(0, GRAIN), "what lies before is untouched");
+    }
+}
+
+fn cached_files_take_any_offset_and_length(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    let mut expected = vec![0; 20_000];
+    for (index, (at, len)) in [(0, 1), (1, 511), (4095, 2), (777, 8192), (19_999, 1)].into_iter().enumerate()
+    {
+        let bytes = pattern(index, len);
+        write(&mut *driver, &file, at as u64, &bytes, MODES[index % 3]);
+        expected[at..at + len].copy_from_slice(&bytes);
+    }
+    assert!(read(&mut *driver, &file, 0, 20_000) == expected);
+    assert!(read(&mut *driver, &file, 4001, 3003) == expected[4001..7004]);
+}
+
+fn cold_reads_take_any_offset_and_length_on_direct_files(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW.with_direct(true)).unwrap();
+    // Larger than one bounce buffer.
+    let bytes = pattern(1, (1 << 20) + 3 * GRAIN);
+    fs.write_at(&file, 0, &Buffer::copy_of(&bytes)).unwrap();
+    fs.set_len(&file, bytes.len() as u64 - 1000).unwrap();
+    let bytes = &bytes[..bytes.len() - 1000];
+    for (at, len) in
+        [(0, 1), (1, 1), (4095, 2), (4096, 4096), (5000, 100_000), (3, bytes.len()), (0, bytes.len() * 2)]
+    {
+        let end = bytes.len().min(at + len);
+        assert!(read_cold(&*fs, &file, at as u64, len) == bytes[at..end], "{len} bytes from {at}");
+    }
+}
+
+fn reads_are_short_only_at_the_end_of_the_file(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    for direct in [false, true] {
+        let file = fs.open(&dir.join("file"), NEW.with_direct(direct)).unwrap();
+        write(&mut *driver, &file, 0, &pattern(3, 2 * GRAIN), WriteMode::Plain);
+        fs.set_len(&file, 5000).unwrap();
+        assert!(read(&mut *driver, &file, 0, 4 * GRAIN) == pattern(3, 5000));
+        assert!(read(&mut *driver, &file, GRAIN as u64, GRAIN) == pattern(3, 5000)[GRAIN..]);
+        assert!(read(&mut *driver, &file, 2 * GRAIN as u64, GRAIN).is_empty());
+        assert!(read_cold(&*fs, &file, 4990, 100) == pattern(3, 5000)[4990..]);
+        assert!(read_cold(&*fs, &file, 5000, 100).is_empty());
+        assert!(read_cold(&*fs, &file, 1 << 30, 100).is_empty());
+    }
+}
+
+fn owned_buffers_come_back_unchanged_from_a_write(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    for mode in MODES {
+        let mut buffer = Buffer::with_capacity(8 * GRAIN);
+        buffer.extend(&pattern(1, GRAIN));
+        let address = buffer.as_ptr();
+        let done = perform(&mut *driver, Op::Write { file: file.clone(), at: 0, buffer, mode });
+        let buffer = done.buffer.unwrap();
+        assert_eq!((buffer.as_ptr(), buffer.capacity()), (address, 8 * GRAIN), "the same memory");
+        assert!(*buffer == pattern(1, GRAIN)[..]);
+    }
+    // From one that failed too.
+    let read_only = fs.open(&dir.join("file"), OpenOptions::READ).unwrap();
+    for mode in MODES {
+        let op = Op::Write { file: read_only.clone(), at: 0, buffer: Buffer::copy_of(b"bytes"), mode };
+        assert_eq!(&*perform(&mut *driver, op).buffer.unwrap(), b"bytes");
+    }
+}
+
+fn each_of_many_operations_in_flight_ends_once_with_its_token(disk: Disk, dir: &Path) {
+    const COUNT: usize = 200;
+    let (fs, mut driver) = build(disk);
+    for direct in [false, true] {
+        let file = fs.open(&dir.join("file"), NEW.with_direct(direct)).unwrap();
+        for index in 0..COUNT {
+            let (at, buffer) = ((index * GRAIN) as u64, Buffer::copy_of(&pattern(index, GRAIN)));
+            let mode = if index % 5 == 0 { WriteMode::Dsync } else { WriteMode::Plain };
+            driver.submit(Token(index as u64), Op::Write { file: file.clone(), at, buffer, mode });
+        }
+        let written: BTreeMap<_, _> = finish(&mut *driver, COUNT)
+            .into_iter()
+            .map(|done| (done.token.0 as usize, (done.outcome.unwrap(), done.buffer.unwrap())))
+            .collect();
+        assert!(written.keys().copied().eq(0..COUNT), "one completion for each token");
+        assert!(written.iter().all(|(&index, (_, buffer))| **buffer == pattern(index, GRAIN)[..]));
+
+        for index in 0..COUNT {
+            let (at, buffer) = ((index * GRAIN) as u64, Buffer::zeroed(GRAIN));
+            driver.submit(Token(index as u64), Op::Read { file: file.clone(), at, buffer });
+        }
+        for done in finish(&mut *driver, COUNT) {
+            assert!(matches!(done.outcome, Ok(Outcome::Read(GRAIN))), "{done:?}");
+            assert!(*done.buffer.unwrap() == pattern(done.token.0 as usize, GRAIN)[..]);
+        }
+    }
+}
+
+fn a_lone_write_is_answered_beside_queued_ones(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    for round in 0..20 {
+        for (token, mode) in [(0, WriteMode::Plain), (1, WriteMode::Alone), (2, WriteMode::Dsync)] {
+            let (at, buffer) = (token * GRAIN as u64, Buffer::copy_of(&pattern(round, GRAIN)));
+            driver.submit(Token(token), Op::Write { file: file.clone(), at, buffer, mode });
+        }
+        let mut tokens: Vec<_> = finish(&mut *driver, 3).into_iter().map(|done| done.token.0).collect();
+        tokens.sort_unstable();
+        assert_eq!(tokens, [0, 1, 2]);
+        assert!(read_cold(&*fs, &file, GRAIN as u64, GRAIN) == pattern(round, GRAIN));
+    }
+}
+
+fn a_sync_follows_the_writes_before_it(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    write(&mut *driver, &file, 0, &pattern(1, GRAIN), WriteMode::Plain);
+    let done = perform(&mut *driver, Op::Sync { file: file.clone() });
+    assert!(matches!(done.outcome, Ok(Outcome::Synced)) && done.buffer.is_none(), "{done:?}");
+    fs.sync(&file).unwrap();
+    assert!(read_cold(&*fs, &file, 0, GRAIN) == pattern(1, GRAIN));
+}
+
+fn jobs_run_in_order_and_what_they_open_travels_back(disk: Disk, dir: &Path) {
+    const COUNT: u64 = 30;
+    let (fs, mut driver) = build(disk);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    for index in 0..COUNT {
+        let (order, path) = (Arc::clone(&order), dir.join(format!("job {index}")));
+        driver.submit(
+            Token(index),
+            Op::Job(Box::new(move |fs| {
+                order.lock().unwrap().push(index);
+                if index % 2 == 0 { Ok(None) } else { fs.open(&path, NEW).map(Some) }
+            })),
+        );
+    }
+    for done in finish(&mut *driver, COUNT as usize) {
+        let Ok(Outcome::Job(file)) = done.outcome else { panic!("{done:?}") };
+        assert_eq!(file.is_some(), done.token.0 % 2 == 1);
+        let Some(file) = file else { continue };
+        assert_eq!(file.path(), dir.join(format!("job {}", done.token.0)));
+        fs.write_at(&file, 0, &Buffer::copy_of(b"it is open")).unwrap();
+    }
+    assert!(order.lock().unwrap().iter().copied().eq(0..COUNT));
+}
+
+fn a_job_that_fails_is_its_own_completion_and_others_go_on(disk: Disk, dir: &Path) {
+    let (_, mut driver) = build(disk);
+    let missing = dir.join("missing");
+    let path = missing.clone();
+    driver.submit(Token(1), Op::Job(Box::new(move |fs| fs.remove(&path).map(|()| None))));
+    driver.submit(Token(2), Op::Job(Box::new(|_| Ok(None))));
+    for done in finish(&mut *driver, 2) {
+        if done.token == Token(2) {
+            assert!(done.outcome.is_ok());
+        } else {
+            let error = error_of(done);
+            assert!(error.is_not_found() && error.path == missing && error.syscall == "unlink", "{error:?}");
+        }
+    }
+}
+
+fn a_wake_ends_wait_also_ahead_of_time(disk: Disk, _: &Path) {
+    let (_, mut driver) = build(disk);
+    let waker = driver.waker();
+    // Ahead of time, and more than once: both are one wake.
+    waker.wake();
+    waker.clone().wake();
+    driver.wait(None, &mut Vec::new());
+    // From another thread, whenever it comes: without it this wait would never end.
+    let thread = std::thread::spawn(move || waker.wake());
+    driver.wait(None, &mut Vec::new());
+    thread.join().unwrap();
+}
+
+fn no_wake_is_lost_between_threads(disk: Disk, dir: &Path) {
+    const THREADS: usize = 3;
+    const MESSAGES: usize = 2000;
+    let (fs, mut driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    write(&mut *driver, &file, 0, &pattern(1, GRAIN), WriteMode::Plain);
+    // Idle, and with operations in flight: the thread sleeps in different places.
+    for in_flight in [0, 3] {
+        let mailbox = Arc::new(Mutex::new(0));
+        let posting = (0..THREADS).map(|_| {
+            let (mailbox, waker) = (Arc::clone(&mailbox), driver.waker());
+            std::thread::spawn(move || {
+                for message in 0..MESSAGES {
+                    *mailbox.lock().unwrap() += 1;
+                    waker.wake();
+                    // Now and then let the other side fall asleep.
+                    if message % 7 == 0 {
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        });
+        let posting: Vec<_> = posting.collect();
+        let (mut taken, mut out, mut reading, mut patience) = (0, Vec::new(), 0, patience());
+        loop {
+            taken += std::mem::take(&mut *mailbox.lock().unwrap());
+            if taken == THREADS * MESSAGES {
+                break;
+            }
+            patience();
+            while reading < in_flight {
+                let buffer = Buffer::zeroed(GRAIN);
+                driver.submit(Token(1), Op::Read { file: file.clone(), at: 0, buffer });
+                reading += 1;
+            }
+            driver.wait(None, &mut out);
+            reading -= out.drain(..).count();
+        }
+        for thread in posting {
+            thread.join().unwrap();
+        }
+        if reading > 0 {
+            finish(&mut *driver, reading);
+        }
+    }
+}
+
+fn operations_complete_also_where_a_reason_to_return_is_always_there(disk: Disk, dir: &Path) {
+    const COUNT: usize = 20;
+    let (fs, mut driver) = build(disk);
+    let waker = driver.waker();
+    for hurry in ["a wake", "a deadline in the past", "a lone write"] {
+        let file = fs.open(&dir.join("file"), NEW.with_direct(true)).unwrap();
+        for index in 0..COUNT {
+            let (at, buffer) = ((index * GRAIN) as u64, Buffer::copy_of(&pattern(index, GRAIN)));
+            let op = Op::Write { file: file.clone(), at, buffer, mode: WriteMode::Plain };
+            driver.submit(Token(index as u64), op);
+        }
+        let (mut out, mut ended, mut alone, mut patience) = (Vec::new(), 0, 0, patience());
+        while ended < COUNT || alone > 0 {
+            patience();
+            let mut until = Some(driver.now().after(Duration::from_secs(1)));
+            match hurry {
+                "a wake" => waker.wake(),
+                "a lone write" if ended < COUNT => {
+                    let buffer = Buffer::copy_of(&pattern(COUNT, GRAIN));
+                    let (at, mode) = ((COUNT * GRAIN) as u64, WriteMode::Alone);
+                    // A token of its own: on some disks several of these are in flight.
+                    driver.submit(
+                        Token(1000 + out.len() as u64 + alone + ended as u64 * 1_000_000),
+                        Op::Write { file: file.clone(), at, buffer, mode },
+                    );
+                    alone += 1;
+                }
+                "a lone write" => {}
+                _ => until = Some(driver.now()),
+            }
+            driver.wait(until, &mut out);
+            for done in out.drain(..) {
+                assert!(done.outcome.is_ok(), "{done:?}");
+                if done.token.0 < 1000 { ended += 1 } else { alone -= 1 }
+            }
+        }
+    }
+}
+
+fn a_deadline_ends_wait(disk: Disk, _: &Path) {
+    let (fs, mut driver) = build(disk);
+    let (mut out, mut patience) = (Vec::new(), patience());
+    let until = driver.now().after(Duration::from_millis(20));
+    while driver.now() < until {
+        patience();
+        driver.wait(Some(until), &mut out);
+    }
+    assert!(out.is_empty());
+    // One that has passed: at once.
+    driver.wait(Some(Time::default()), &mut out);
+    // The two sides read one clock.
+    let (earlier, between, later) = (driver.now(), fs.now(), driver.now());
+    assert!(earlier <= between && between <= later);
+    fs.sleep(Duration::from_millis(1));
+    assert!(driver.now().since(earlier) >= Duration::from_millis(1));
+}
+
+fn a_locked_file_refuses_other_descriptions_until_the_last_user_is_gone(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    let path = dir.join("file");
+    let mine = fs.open(&path, NEW).unwrap();
+    let other = fs.open(&path, OpenOptions::WRITE).unwrap();
+    assert!(fs.try_lock(&mine).unwrap());
+    assert!(fs.try_lock(&mine.clone()).unwrap(), "a clone is the same description");
+    assert!(!fs.try_lock(&other).unwrap());
+
+    let (at, buffer, mode) = (0, Buffer::copy_of(&pattern(1, GRAIN)), WriteMode::Plain);
+    driver.submit(Token(1), Op::Write { file: mine.clone(), at, buffer, mode });
+    drop(mine);
+    assert!(!fs.try_lock(&other).unwrap(), "an operation in flight holds it");
+    drop(finish(&mut *driver, 1));
+    // The kernel lets go of the file a moment after it has posted the completion.
+    let mut patience = patience();
+    while !fs.try_lock(&other).unwrap() {
+        patience();
+        fs.sleep(Duration::from_millis(1));
+    }
+}
+
+fn lengths_zeros_and_reservations_are_what_was_asked(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let grain = GRAIN as u64;
+    for direct in [false, true] {
+        let file = fs.open(&dir.join("file"), NEW.with_direct(direct)).unwrap();
+        assert_eq!(fs.len(&file).unwrap(), 0);
+        fs.write_at(&file, 0, &Buffer::copy_of(&pattern(1, 4 * GRAIN))).unwrap();
+        fs.allocate(&file, 8 * grain).unwrap();
+        assert_eq!(fs.len(&file).unwrap(), 8 * grain);
+        fs.allocate(&file, grain).unwrap();
+        fs.allocate(&file, 0).unwrap();
+        assert_eq!(fs.len(&file).unwrap(), 8 * grain, "reserving never cuts");
+        assert!(read_cold(&*fs, &file, 0, 4 * GRAIN) == pattern(1, 4 * GRAIN), "nor changes what is there");
+        assert!(read_cold(&*fs, &file, 4 * grain, 4 * GRAIN) == vec![0; 4 * GRAIN]);
+
+        fs.zero(&file, grain, 2 * grain).unwrap();
+        fs.zero(&file, 0, 0).unwrap();
+        let mut expected = pattern(1, 4 * GRAIN);
+        expected[GRAIN..3 * GRAIN].fill(0);
+        assert!(read_cold(&*fs, &file, 0, 4 * GRAIN) == expected, "zeros in their place only");
+        // Past the end, and more than one piece.
+        fs.zero(&file, 8 * grain, (3 << 20) + grain).unwrap();
+        assert_eq!(fs.len(&file).unwrap(), 9 * grain + (3 << 20));
+        assert!(read_cold(&*fs, &file, 8 * grain, 4 << 20) == vec![0; (3 << 20) + GRAIN]);
+
+        fs.set_len(&file, 100).unwrap();
+        fs.set_len(&file, 300).unwrap();
+        let mut expected = pattern(1, 100);
+        expected.resize(300, 0);
+        assert!(read_cold(&*fs, &file, 0, 1000) == expected, "what was cut reads as zeros when it is back");
+        fs.sync(&file).unwrap();
+        // Any answer will do; asking is safe.
+        let _ = fs.has_cheap_dsync(&file);
+    }
+}
+
+fn opening_makes_cuts_or_leaves_alone_as_asked(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let path = dir.join("file");
+    let keep = OpenOptions { access: Access::ReadWrite, create: Create::IfMissing(0o600), direct: false };
+    assert!(fs.open(&path, OpenOptions::WRITE).unwrap_err().is_not_found());
+    let file = fs.open(&path, keep).unwrap();
+    assert_eq!(file.path(), path);
+    assert!(!file.is_direct());
+    fs.write_at(&file, 0, &Buffer::copy_of(b"bytes")).unwrap();
+    assert_eq!(read_cold(&*fs, &fs.open(&path, keep).unwrap(), 0, 10), b"bytes");
+    assert_eq!(read_cold(&*fs, &fs.open(&path, OpenOptions::READ).unwrap(), 0, 10), b"bytes");
+    assert_eq!(fs.len(&fs.open(&path, NEW).unwrap()).unwrap(), 0);
+}
+
+fn names_are_listed_in_order_with_their_kinds(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    assert_eq!(fs.list(dir).unwrap(), []);
+    for name in ["b", "a.2", "a.10", "Z"] {
+        fs.open(&dir.join(name), NEW).unwrap();
+    }
+    fs.create_dir(&dir.join("c"), 0o700).unwrap();
+    let listed = fs.list(dir).unwrap();
+    let expected = [("Z", false), ("a.10", false), ("a.2", false), ("b", false), ("c", true)];
+    assert_eq!(listed.len(), expected.len());
+    for (entry, (name, is_directory)) in listed.iter().zip(expected) {
+        let kind = if is_directory { EntryKind::Directory } else { EntryKind::File };
+        assert_eq!((entry.name.to_str(), entry.kind), (Some(name), kind));
+        assert_eq!(fs.stat(&dir.join(name)).unwrap(), Some(kind));
+    }
+    assert_eq!(fs.stat(&dir.join("missing")).unwrap(), None);
+    assert!(fs.list(&dir.join("missing")).unwrap_err().is_not_found());
+    fs.sync_dir(dir).unwrap();
+}
+
+fn renaming_replaces_and_removing_takes_the_name_only(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    let (old, new) = (dir.join("old"), dir.join("new"));
+    let replaced = fs.open(&new, NEW).unwrap();
+    let file = fs.open(&old, NEW).unwrap();
+    fs.write_at(&file, 0, &Buffer::copy_of(b"moved")).unwrap();
+    assert!(fs.is_linked(&file, &old).unwrap() && fs.is_linked(&replaced, &new).unwrap());
+
+    fs.rename(&old, &new).unwrap();
+    assert!(fs.is_linked(&file, &new).unwrap());
+    assert!(!fs.is_linked(&file, &old).unwrap(), "its old name leads nowhere");
+    assert!(!fs.is_linked(&replaced, &new).unwrap(), "its name leads to another file");
+    assert_eq!(read_cold(&*fs, &fs.open(&new, OpenOptions::READ).unwrap(), 0, 10), b"moved");
+
+    fs.remove(&new).unwrap();
+    assert!(!fs.is_linked(&file, &new).unwrap());
+    assert_eq!(fs.stat(&new).unwrap(), None);
+    assert_eq!(read(&mut *driver, &file, 0, 10), b"moved", "the open file lives on without a name");
+    fs.sync_dir(dir).unwrap();
+}
+
+fn errors_name_the_call_the_path_and_the_errno(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    let missing = dir.join("missing");
+    let is = |error: Error, syscall, path: &Path, errno: Errno| {
+        assert_eq!((error.syscall, &*error.path, error.errno), (syscall, path, errno.raw_os_error()));
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    };
+    is(fs.open(&missing, OpenOptions::READ).unwrap_err(), "open", &missing, Errno::NOENT);
+    is(fs.open(&missing.join("below"), NEW).unwrap_err(), "open", &missing.join("below"), Errno::NOENT);
+    is(fs.remove(&missing).unwrap_err(), "unlink", &missing, Errno::NOENT);
+    is(fs.rename(&missing, dir).unwrap_err(), "rename", &missing, Errno::NOENT);
+    is(fs.sync_dir(&missing).unwrap_err(), "open", &missing, Errno::NOENT);
+    let taken = dir.join("taken");
+    fs.create_dir(&taken, 0o700).unwrap();
+    let error = fs.create_dir(&taken, 0o700).unwrap_err();
+    assert!(error.is_exists());
+    is(error, "mkdir", &taken, Errno::EXIST);
+
+    let path = dir.join("file");
+    drop(fs.open(&path, NEW).unwrap());
+    let file = fs.open(&path, OpenOptions::READ).unwrap();
+    let buffer = || Buffer::copy_of(&pattern(1, GRAIN));
+    let error = fs.write_at(&file, 8192, &buffer()).unwrap_err();
+    assert_eq!(error.offset, Some(8192));
+    is(error, "pwrite", &path, Errno::BADF);
+    for (mode, syscall) in MODES.into_iter().zip(["pwrite", "pwritev2", "pwritev2"]) {
+        let op = Op::Write { file: file.clone(), at: 4096, buffer: buffer(), mode };
+        let error = error_of(perform(&mut *driver, op));
+        assert_eq!(error.offset, Some(4096));
+        is(error, syscall, &path, Errno::BADF);
+    }
+}
+
+fn the_world_outside_is_asked_for_through_the_disk(disk: Disk, _: &Path) {
+    let (fs, _) = build(disk);
+    assert_ne!(fs.random(), fs.random());
+    assert!(fs.wall_clock() > 0);
+    assert_ne!(fs.pid(), 0);
+}
+
+/// Runs every case on every disk.
+macro_rules! suite {
+    ($($case:ident)*) => {
+        /// The operating system, in its directory for temporary files.
+        #[cfg(target_os = "linux")]
+        mod on_the_system {
+            $(#[test] fn $case() { super::os::run(&std::env::temp_dir(), super::$case); })*
+        }
+
+        /// The operating system again, on a file system in memory: it answers before one can ask.
+        #[cfg(target_os = "linux")]
+        mod on_tmpfs {
+            $(#[test] fn $case() { super::os::run("/dev/shm".as_ref(), super::$case); })*
+        }
+
+        /// The simulated disk, in a few of its moods.
+        #[cfg(feature = "sim")]
+        mod on_sim {
+            $(#[test] fn $case() { super::run_on_sim(super::$case); })*
+        }
+    };
+}
+
+suite! {
+    write_then_read_gives_the_same_bytes
+    cached_files_take_any_offset_and_length
+    cold_reads_take_any_offset_and_length_on_direct_files
+    reads_are_short_only_at_the_end_of_the_file
+    owned_buffers_come_back_unchanged_from_a_write
+    each_of_many_operations_in_flight_ends_once_with_its_token
+    a_lone_write_is_answered_beside_queued_ones
+    a_sync_follows_the_writes_before_it
+    jobs_run_in_order_and_what_they_open_travels_back
+    a_job_that_fails_is_its_own_completion_and_others_go_on
+    a_wake_ends_wait_also_ahead_of_time
+    no_wake_is_lost_between_threads
+    operations_complete_also_where_a_reason_to_return_is_always_there
+    a_deadline_ends_wait
+    a_locked_file_refuses_other_descriptions_until_the_last_user_is_gone
+    lengths_zeros_and_reservations_are_what_was_asked
+    opening_makes_cuts_or_leaves_alone_as_asked
+    names_are_listed_in_order_with_their_kinds
+    renaming_replaces_and_removing_takes_the_name_only
+    errors_name_the_call_the_path_and_the_errno
+    the_world_outside_is_asked_for_through_the_disk
+}
+
+#[cfg(feature = "sim")]
+fn run_on_sim(case: fn(Disk, &Path)) {
+    for seed in 0..8 {
+        eprintln!("seed {seed}");
+        let disk = ringbolt_disk::sim::Sim::new(seed).disk();
+        let dir = Path::new("/log");
+        disk.fs.create_dir(dir, 0o700).unwrap();
+        case(disk, dir);
+    }
+}
+
+/// What only the operating system can show.
+#[cfg(target_os = "linux")]
+mod os {
+    use std::process::Command;
+
+    use ringbolt_disk::os::disk as system;
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    use super::*;
+
+    /// Run a case in a new directory on the file system of `base`.
+    pub(crate) fn run(base: &Path, case: fn(Disk, &Path)) {
+        if !base.is_dir() {
+            eprintln!("skipped: there is no {}", base.display());
+            return;
+        }
+        let dir = tempfile::tempdir_in(base).unwrap();
+        case(system(), dir.path());
+    }
+
+    /// Run a case on both kinds of file system.
+    fn run_everywhere(case: fn(Disk, &Path)) {
+        run(&std::env::temp_dir(), case);
+        run("/dev/shm".as_ref(), case);
+    }
+
+    /// Run `body` in a process of its own, which is this test once more: it changes limits of the process.
+    fn in_a_child(test: &str, body: impl FnOnce()) {
+        const CHILD: &str = "RINGBOLT_TEST_CHILD";
+        if std::env::var_os(CHILD).is_some() {
+            return body();
+        }
+        // The shell makes the child ignore SIGXFSZ, which plain writes above the limit raise and which would
+        // end it; what is ignored stays so across `exec`.
+        let status = Command::new("/bin/sh")
+            .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .status()
+            .unwrap();
+        assert!(status.success(), "the child says why above");
+    }
+
+    fn limit(resource: Resource, current: u64) {
+        let maximum = getrlimit(resource).maximum;
+        setrlimit(resource, rustix::process::Rlimit { current: Some(current), maximum }).unwrap();
+    }
+
+    #[test]
+    fn dropping_the_driver_completes_what_is_in_flight() {
+        // Goal: nothing is freed under the kernel, and nothing that was submitted is forgotten. Method: drop at
+        // every stage: only queued, handed to the kernel, half of it done; jobs among it.
+        const COUNT: usize = 100;
+        run_everywhere(|disk, dir| {
+            let fs = disk.fs;
+            for (stage, direct) in [(0, false), (0, true), (1, false), (1, true), (2, false), (2, true)] {
+                let (_, mut driver) = build(system());
+                let path = dir.join(format!("{stage} {direct}"));
+                let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
+                for index in 0..COUNT {
+                    let (at, buffer) = ((index * GRAIN) as u64, Buffer::copy_of(&pattern(index, GRAIN)));
+                    let mode = MODES[index % 2];
+                    driver.submit(Token(index as u64), Op::Write { file: file.clone(), at, buffer, mode });
+                    if index % 10 == 0 {
+                        let name = dir.join(format!("{stage} {direct} job {index}"));
+                        let job = Op::Job(Box::new(move |fs: &dyn Fs| fs.open(&name, NEW).map(Some)));
+                        driver.submit(Token((COUNT + index) as u64), job);
+                    }
+                }
+                for _ in 0..stage {
+                    // A wake, so that it returns with most of it still under way.
+                    driver.waker().wake();
+                    driver.wait(None, &mut Vec::new());
+                }
+                drop(driver);
+                for index in 0..COUNT {
+                    assert!(read_cold(&*fs, &file, (index * GRAIN) as u64, GRAIN) == pattern(index, GRAIN));
+                }
+                for index in (0..COUNT).step_by(10) {
+                    assert!(fs.stat(&dir.join(format!("{stage} {direct} job {index}"))).unwrap().is_some());
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn dropping_the_driver_while_unwinding_completes_what_is_in_flight() {
+        run_everywhere(|disk, dir| {
+            let (fs, driver) = build(disk);
+            let file = fs.open(&dir.join("file"), NEW.with_direct(true)).unwrap();
+            let clone = file.clone();
+            let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+                let mut driver = driver;
+                let (at, buffer, mode) = (0, Buffer::copy_of(&pattern(1, GRAIN)), WriteMode::Dsync);
+                driver.submit(Token(1), Op::Write { file: clone, at, buffer, mode });
+                panic!("on purpose");
+            }));
+            assert!(unwound.is_err());
+            assert!(read_cold(&*fs, &file, 0, GRAIN) == pattern(1, GRAIN));
+        });
+    }
+
+    #[test]
+    fn a_job_that_panics_fails_and_the_next_one_runs() {
+        let (_, mut driver) = build(system());
+        driver.submit(Token(1), Op::Job(Box::new(|_| panic!("on purpose"))));
+        driver.submit(Token(2), Op::Job(Box::new(|_| Ok(None))));
+        for done in finish(&mut *driver, 2) {
+            if done.token == Token(2) {
+                assert!(done.outcome.is_ok());
+            } else {
+                let error = error_of(done);
+                assert_eq!(error.errno, Errno::IO.raw_os_error());
+                assert!(error.to_string().contains("on purpose"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_symbolic_link_is_never_followed() {
+        run_everywhere(|disk, dir| {
+            let (target, link) = (dir.join("target"), dir.join("link"));
+            let file = disk.fs.open(&target, NEW).unwrap();
+            std::os::unix::fs::symlink(&target, &link).unwrap();
+            for options in [OpenOptions::READ, OpenOptions::WRITE, NEW, NEW.with_direct(true)] {
+                let error = disk.fs.open(&link, options).unwrap_err();
+                assert_eq!((error.syscall, error.errno), ("open", Errno::LOOP.raw_os_error()));
+            }
+            assert_eq!(disk.fs.stat(&link).unwrap(), Some(EntryKind::Other));
+            assert!(!disk.fs.is_linked(&file, &link).unwrap());
+        });
+    }
+
+    #[test]
+    fn a_file_system_without_direct_access_gives_a_cached_file() {
+        // procfs is at hand everywhere and refuses O_DIRECT.
+        let fs = system().fs;
+        let file = fs.open("/proc/version".as_ref(), OpenOptions::READ.with_direct(true)).unwrap();
+        assert!(!file.is_direct());
+        assert!(read_cold(&*fs, &file, 1, 100).starts_with(b"inux"));
+    }
+
+    #[test]
+    fn an_offset_that_the_kernel_cannot_name_is_refused() {
+        // Goal: -1 would be "the current position" to the ring.
+        run_everywhere(|disk, dir| {
+            let (fs, mut driver) = build(disk);
+            let file = fs.open(&dir.join("file"), NEW).unwrap();
+            for at in [u64::MAX, i64::MAX as u64, u64::MAX - 1] {
+                for mode in MODES {
+                    let op = Op::Write { file: file.clone(), at, buffer: Buffer::copy_of(b"bytes"), mode };
+                    assert_eq!(error_of(perform(&mut *driver, op)).errno, Errno::INVAL.raw_os_error());
+                }
+                let op = Op::Read { file: file.clone(), at, buffer: Buffer::zeroed(5) };
+                assert_eq!(error_of(perform(&mut *driver, op)).errno, Errno::INVAL.raw_os_error());
+                assert!(fs.write_at(&file, at, &Buffer::copy_of(b"bytes")).is_err());
+            }
+            assert_eq!(fs.len(&file).unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_full_device_is_its_own_error_on_every_way() {
+        let (fs, mut driver) = build(system());
+        let file = fs.open("/dev/full".as_ref(), OpenOptions::WRITE).unwrap();
+        for mode in MODES {
+            let op = Op::Write { file: file.clone(), at: 0, buffer: Buffer::copy_of(&[1; GRAIN]), mode };
+            let error = error_of(perform(&mut *driver, op));
+            assert!(error.is_no_space(), "{error}");
+        }
+        assert!(fs.write_at(&file, 0, &Buffer::copy_of(&[1; GRAIN])).unwrap_err().is_no_space());
+    }
+
+    #[test]
+    fn a_short_write_is_never_taken_for_a_whole_one() {
+        // Goal: a limit on the size of files cuts the first write short; the rest fails, and is reported.
+        // Method: the limit lies in the middle of the write, on every way to write.
+        in_a_child("os::a_short_write_is_never_taken_for_a_whole_one", || {
+            limit(Resource::Fsize, GRAIN as u64);
+            run_everywhere(|disk, dir| {
+                let (fs, mut driver) = build(disk);
+                for direct in [false, true] {
+                    for way in 0..4 {
+                        let path = dir.join(format!("{direct} {way}"));
+                        let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
+                        let buffer = Buffer::copy_of(&pattern(way, 2 * GRAIN));
+                        let error = match MODES.get(way) {
+                            Some(&mode) => {
+                                let op = Op::Write { file: file.clone(), at: 0, buffer, mode };
+                                error_of(perform(&mut *driver, op))
+                            }
+                            None => fs.write_at(&file, 0, &buffer).unwrap_err(),
+                        };
+                        assert_eq!((error.errno, &*error.path), (Errno::FBIG.raw_os_error(), &*path));
+                        assert_eq!(error.offset, Some(GRAIN as u64), "what came before was written");
+                        assert_eq!(fs.len(&file).unwrap(), GRAIN as u64);
+                        assert!(read_cold(&*fs, &file, 0, 2 * GRAIN) == pattern(way, GRAIN));
+                    }
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn a_refused_ring_is_an_error_with_advice() {
+        in_a_child("os::a_refused_ring_is_an_error_with_advice", || {
+            limit(Resource::Nofile, 3);
+            let Err(error) = (system().driver)() else { panic!("it was to be had") };
+            assert_eq!((error.syscall, error.errno), ("io_uring_setup", Errno::MFILE.raw_os_error()));
+            assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_ring_that_finds_room_for_some_of_its_descriptors_fails_without_a_panic() {
+        // Goal: the runtime has descriptors of its own. Method: one more each time, until it fits.
+        in_a_child("os::a_ring_that_finds_room_for_some_of_its_descriptors_fails_without_a_panic", || {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+            let refused = (0..20).take_while(|more| {
+                limit(Resource::Nofile, open + more);
+                (system().driver)().is_err()
+            });
+            assert!((1..20).contains(&refused.count()));
+        });
+    }
+
+    #[test]
+    fn many_drivers_in_turn_leave_no_descriptor_behind() {
+        in_a_child("os::many_drivers_in_turn_leave_no_descriptor_behind", || {
+            let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+            let dir = tempfile::tempdir().unwrap();
+            let turn = || {
+                let (fs, mut driver) = build(system());
+                let file = fs.open(&dir.path().join("file"), NEW).unwrap();
+                write(&mut *driver, &file, 0, b"bytes", WriteMode::Plain);
+            };
+            turn();
+            let before = count();
+            (0..50).for_each(|_| turn());
+            assert_eq!(count(), before);
+        });
+    }
+}
