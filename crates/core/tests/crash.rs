@@ -184,3 +184,14 @@ fn two_thousand_seeded_crash_runs_lose_nothing_and_invent_nothing() {
         }
     }
 }
+
+#[cfg(feature = "planted")]
+#[test]
+#[ignore]
+fn probe() {
+    use ringbolt_core::planted::{self, Bug};
+    for bug in [Bug::AcknowledgeBeforeFlush, Bug::DsyncProvesEarlierFrames, Bug::FlushProvesOtherSegments, Bug::NoOffsetInChecksum, Bug::CutAtDamage, Bug::TrustCachedFrames, Bug::NoSegmentLocks, Bug::NoIncarnationRule, Bug::RemoveBeforeDirectorySync, Bug::HeadBeforeSync] {
+        let n = (0..2000).find(|&seed| std::panic::catch_unwind(|| planted::with(bug, || crash_run(seed))).is_err());
+        println!("{bug:?}: {n:?}");
+    }
+}
