@@ -474,3 +474,4 @@ impl fmt::Debug for Disk {
         write!(f, "Disk({})", self.backend.name())
     }
 }
+

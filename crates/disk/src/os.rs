@@ -507,3 +507,30 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_nothing_is_known_about_counts_as_one_with_a_volatile_cache() {
+        // What file systems in memory and over several devices report: a number without a device.
+        assert_eq!(Cache::of_device(0), Cache::Volatile);
+    }
+
+    #[test]
+    fn a_refusal_to_write_zeroes_is_remembered_and_changes_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        for direct in [false, true] {
+            let options = OpenOptions::replace(0o600).with_direct(direct);
+            let file = OsFs.open(&dir.path().join("file"), options).unwrap();
+            file.os().refuses_write_zeroes.store(true, Ordering::Relaxed);
+            OsFs.write_at(&file, 0, &Buffer::copy_of(&[1; 4 * GRAIN])).unwrap();
+            OsFs.zero(&file, GRAIN as u64, (2 << 20) + GRAIN as u64).unwrap();
+            assert_eq!(OsFs.len(&file), Ok((2 << 20) + 2 * GRAIN as u64));
+            let mut bytes = vec![2; 5 * GRAIN];
+            OsFs.read_at(&file, 0, &mut bytes).unwrap();
+            assert!(bytes[..GRAIN] == [1; GRAIN] && bytes[GRAIN..] == [0; 4 * GRAIN]);
+        }
+    }
+}

@@ -16,7 +16,7 @@
 //! An operation is a local task of the runtime. Its file and its buffer move from the [`Op`] into the task,
 //! from the task into the data of each `UnsubmittedOneshot`, and back out of its completion: while the kernel
 //! may use them they belong to `tokio-uring`, which keeps them also where the future that waits is dropped.
-//! So nothing here is `unsafe`, though the entry holds a raw pointer and a bare descriptor.
+//! So no operation needs `unsafe`, though its entry holds a raw pointer and a bare descriptor.
 //!
 //! # Submission
 //!
@@ -26,15 +26,15 @@
 //! * Where [`Driver::wait`] finds a reason to return at once, a wake or a completion, it still sends a no-op
 //!   behind the entries (the *barrier*) and returns when that is back. Otherwise a thread that always finds a
 //!   wake waiting would never submit, nor see a completion.
-//! * While operations are in flight the thread parks anew every [`TICK`], which submits what was refused.
-//! * An operation has one entry at a time and at most [`IN_FLIGHT_MAX`] operations have one, so the submission
+//! * While operations are in flight the thread parks anew every `TICK`, which submits what was refused.
+//! * An operation has one entry at a time and at most `IN_FLIGHT_MAX` operations have one, so the submission
 //!   queue is never full (`tokio-uring` would submit on the spot then, and panic where that fails), and the
 //!   completion queue, four times that long, cannot overflow.
 //!
 //! # Sleep and wake
 //!
 //! Through the runtime's epoll a wake costs a lone append 10 to 20 % more than through a futex. So the thread
-//! sleeps in one of two places, and one atomic, [`Signal::state`], says in which:
+//! sleeps in one of two places, and one atomic, `Signal::state`, says in which:
 //!
 //! ```text
 //!                 nothing in the ring               operations in the ring
@@ -688,4 +688,63 @@ fn explained(syscall: &'static str, errno: i32) -> Error {
 
 fn errno_of(error: &std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::OpenOptions;
+    use crate::os::OsFs;
+
+    #[test]
+    fn a_file_system_without_rwf_dsync_gets_a_write_and_a_flush() {
+        // Every file system at hand takes the flag, so this file is told that its own did not.
+        let dir = tempfile::tempdir().unwrap();
+        let mut driver = TokioRing::new(Arc::new(OsFs)).unwrap();
+        let file = OsFs.open(&dir.path().join("file"), OpenOptions::replace(0o600)).unwrap();
+        file.os().refused_dsync();
+        for (at, mode) in [(0, WriteMode::Dsync), (5, WriteMode::Alone)] {
+            let buffer = Buffer::copy_of(b"bytes");
+            driver.submit(Token(at), Op::Write { file: file.clone(), at, buffer, mode });
+            let mut out = Vec::new();
+            while out.is_empty() {
+                driver.wait(None, &mut out);
+            }
+            assert!(matches!(out[0].outcome, Ok(Outcome::Written)), "{out:?}");
+        }
+        let mut bytes = [0; 20];
+        assert_eq!(OsFs.read_at(&file, 0, &mut bytes), Ok(10));
+        assert_eq!(&bytes[..10], b"bytesbytes");
+    }
+
+    #[test]
+    fn a_wake_is_taken_once_and_ends_the_sleep_that_it_meets() {
+        let parker = Parker::new();
+        let signal = Signal::new(parker.unparker().clone());
+        for place in [PARKED, IN_RUNTIME] {
+            signal.wake();
+            assert!(!signal.fall_asleep(place), "a wake came first");
+            signal.get_up();
+            assert!(signal.fall_asleep(place));
+            assert!(!signal.is_woken());
+            signal.wake();
+            assert!(signal.is_woken());
+            signal.get_up();
+            assert!(!signal.is_woken());
+        }
+    }
+
+    #[test]
+    fn what_refuses_a_ring_is_explained() {
+        for (errno, advice) in [
+            (Errno::PERM, "seccomp"),
+            (Errno::NOSYS, "Linux 5.6"),
+            (Errno::NOMEM, "RLIMIT_MEMLOCK"),
+            (Errno::MFILE, "RLIMIT_NOFILE"),
+        ] {
+            let error = explained("io_uring_setup", errno.raw_os_error());
+            assert!(error.to_string().starts_with("io_uring_setup: "), "{error}");
+            assert!(error.to_string().contains(advice), "{error}");
+        }
+    }
 }
