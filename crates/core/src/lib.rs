@@ -6,15 +6,13 @@
 //! | [`mod@format`] | one layout a file: diagram, encode, decode; pure functions |
 //! | [`mod@wal`] | the log: a pure state machine, its recovery, its service |
 //! | [`mod@error`] | one code per case |
+//! | [`mod@planted`] | bugs on purpose, for tests; nothing without the feature of that name |
 
 #![forbid(unsafe_code)]
 
 pub mod error;
 pub mod format;
-#[cfg(feature = "planted")]
 pub mod planted;
-#[cfg(not(feature = "planted"))]
-mod planted;
 pub mod wal;
 
 pub use error::{Code, Error, Result};

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
 use ringbolt_core::wal::{Handle, Options, Phase, Records, Run, Status};
-use ringbolt_disk::os;
 
 /// A log, and a place to wait for its news.
 struct Log {
@@ -21,7 +20,7 @@ impl Log {
             told.1.notify_all();
         });
         let options = Options { segment_bytes: 1 << 20, ..Options::new(directory) };
-        let log = Self { handle: Handle::open(options, os::disk(), listener), news };
+        let log = Self { handle: Handle::open(options, ringbolt_disk::disk(), listener), news };
         log.wait(|status| status.phase != Phase::Opening);
         assert_eq!(log.handle.failure().map(|error| error.to_string()), None);
         log

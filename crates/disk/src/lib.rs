@@ -51,6 +51,8 @@ use std::time::Duration;
 
 pub use buffer::{Buffer, Pool};
 pub use error::{Error, Result};
+#[cfg(target_os = "linux")]
+pub use os::disk;
 
 /// Lengths cross between `u64` (on disk) and `usize` (in memory) all the time.
 const _: () = assert!(usize::BITS == 64, "ringbolt needs a 64-bit target");

@@ -1,1 +1,48 @@
-//! The crossing.
+//! The crossing: JavaScript values in, completions out. It translates, and it looks after the lives of the
+//! threads below; it decides nothing about durability.
+//!
+//! # One way down, one way back
+//!
+//! ```text
+//!   JavaScript thread                                            service threads, one a log
+//!
+//!   append(record)                                               ┌───────────────────────┐
+//!     copy into staging, make the promise                        │ core's Handle         │
+//!   once a tick:                                                 │                       │
+//!     submit(wal, staging, …) ── bytes copied under a lock ────▶ │ mailbox ─▶ batch ─▶ … │
+//!                                                                │                       │
+//!   poll(wal, status) ◀── read watermarks, settle in order ───── │ status                │
+//!        ▲                                                       └──────────┬────────────┘
+//!        │                                                                  │ listener
+//!   callback() ◀── one weak threadsafe call, if none is pending ── Road ◀───┘
+//! ```
+//!
+//! * **Down.** Records are collected by JavaScript in a buffer that it alone touches. One call a tick hands
+//!   them over; their bytes are copied before that call returns. No memory is shared between the two sides
+//!   at any time, so nothing JavaScript does to a buffer can reach the kernel. The functions of this path are
+//!   free functions over a number: an argument that is an object of a class costs a microsecond a call.
+//! * **Back.** Nothing is carried back but "look": the watermarks say it all, since records settle in order.
+//!   So a thousand completions between two turns of the event loop cost one wake.
+//! * **The end.** Every log is closed and its thread joined before its environment is gone, however it ends.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `wal` | the log's functions: open, submit, poll, close |
+//! | `reader` | records on their way to JavaScript, from the thread pool |
+//! | `completion` | the one road back |
+//! | `lifecycle` | who is open in this environment, and how it ends |
+//! | `error` | core's errors as plain objects |
+//! | `guard` | no panic crosses |
+
+#![expect(
+    unreachable_pub,
+    missing_debug_implementations,
+    reason = "what `#[napi]` exports is public to JavaScript; no crate imports this one"
+)]
+
+mod completion;
+mod error;
+mod guard;
+mod lifecycle;
+mod reader;
+mod wal;

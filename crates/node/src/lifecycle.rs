@@ -1,0 +1,140 @@
+//! Which logs are open in this environment, and how each of them ends.
+//!
+//! | how | who closes it | who waits for the thread |
+//! | --- | --- | --- |
+//! | `close()` | the facade | nobody: it is told when the thread has ended, then calls `release` |
+//! | collected unclosed | the facade's registry | as above |
+//! | the environment ends: process end, `worker.terminate()` | the cleanup hook | the cleanup hook: afterwards the log can be opened again at once, and no thread is left that could call into what is gone |
+//! | `process.exit()` on the main thread, SIGKILL | nobody | nobody: what was acknowledged is on the disk, and the kernel drops the locks with the last write |
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::thread;
+
+use napi::Env;
+use napi::bindgen_prelude::Function;
+use napi_derive::napi;
+use ringbolt_core::wal::handle::{Handle, Listener, Options};
+
+use crate::completion::Road;
+use crate::guard::guard;
+
+thread_local! {
+    /// The environments of this thread: one for each copy of the package that opened a log. JavaScript knows them,
+    /// and its logs, by number. An object of a class would be looked up, checked and rooted anew by every call,
+    /// which costs a microsecond; a number costs nothing.
+    static ENVIRONMENTS: RefCell<HashMap<u32, Arc<Environment>>> = RefCell::default();
+    /// The logs of this thread, open or not yet released.
+    static LOGS: RefCell<HashMap<u32, Arc<Log>>> = RefCell::default();
+}
+
+/// Never used twice in a process: a number that outlives its log, or its environment, finds nothing.
+static LAST_ID: AtomicU32 = AtomicU32::new(0);
+
+fn next_id() -> u32 {
+    LAST_ID.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// One environment's logs and the road back to it: the main thread's, or a worker's.
+struct Environment {
+    road: Road,
+    /// Everything opened here that may still have a thread.
+    logs: Mutex<Vec<Weak<Log>>>,
+}
+
+/// An open log. Whoever drops the last reference must know that its thread has ended, or wait for it.
+pub(crate) struct Log {
+    pub(crate) handle: Handle,
+}
+
+/// Set up this environment, once; returns its number. `callback` is called, without arguments, when there is news
+/// (see `takeNews`).
+#[napi]
+pub fn create_environment(env: Env, callback: Function<'_, (), ()>) -> napi::Result<u32> {
+    guard(|| {
+        let environment = Arc::new(Environment { road: Road::to(&callback)?, logs: Mutex::default() });
+        let id = next_id();
+        // Registered behind the threadsafe function, so that it runs before that one's own hook.
+        env.add_env_cleanup_hook(Arc::clone(&environment), move |environment| {
+            // Nothing could be done about a panic here, and nobody could be told.
+            drop(catch_unwind(AssertUnwindSafe(|| environment.end(id))));
+        })?;
+        ENVIRONMENTS.with_borrow_mut(|environments| environments.insert(id, environment));
+        Ok(id)
+    })?
+}
+
+/// The numbers of the logs there is news of.
+#[napi]
+pub fn take_news(environment: u32) -> napi::Result<Vec<u32>> {
+    guard(|| self::environment(environment).road.take_news())
+}
+
+/// Start to open a log in this environment; returns its number.
+pub(crate) fn open(environment: u32, options: Options) -> u32 {
+    let environment = self::environment(environment);
+    let id = next_id();
+    let told = Arc::clone(&environment);
+    let listener: Listener = Box::new(move || told.road.tell(id));
+    let log = Arc::new(Log { handle: Handle::open(options, ringbolt_disk::disk(), listener) });
+    {
+        let mut logs = environment.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.retain(|log| log.strong_count() > 0);
+        logs.push(Arc::downgrade(&log));
+    }
+    LOGS.with_borrow_mut(|logs| logs.insert(id, log));
+    id
+}
+
+/// Do something with a log.
+pub(crate) fn with<T>(log: u32, work: impl FnOnce(&Arc<Log>) -> T) -> napi::Result<T> {
+    guard(|| {
+        LOGS.with_borrow(|logs| work(logs.get(&log).expect("the facade asks for logs it has not released")))
+    })
+}
+
+/// Let go of a log.
+pub(crate) fn release(log: u32) {
+    if let Some(log) = LOGS.with_borrow_mut(|logs| logs.remove(&log)) {
+        reap(log);
+    }
+}
+
+fn environment(id: u32) -> Arc<Environment> {
+    ENVIRONMENTS
+        .with_borrow(|environments| environments.get(&id).map(Arc::clone))
+        .expect("the facade asks for the environment it made")
+}
+
+impl Environment {
+    /// Close every log and wait for their threads: all begin to close before the first is waited for.
+    fn end(&self, id: u32) {
+        self.road.close();
+        let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
+        let logs: Vec<_> = logs.iter().filter_map(Weak::upgrade).collect();
+        for log in &logs {
+            log.handle.close();
+        }
+        for log in &logs {
+            log.handle.join();
+        }
+        // On the environment's own thread, as everything that fills these maps.
+        LOGS.with_borrow_mut(|open| open.retain(|_, log| !logs.iter().any(|ended| Arc::ptr_eq(log, ended))));
+        ENVIRONMENTS.with_borrow_mut(|environments| environments.remove(&id));
+    }
+}
+
+/// Close a log that nobody will ask about again, without waiting: that would block the event loop.
+fn reap(log: Arc<Log>) {
+    log.handle.close();
+    if log.handle.status().ended {
+        return;
+    }
+    let reaper = thread::Builder::new().name("ringbolt-reaper".to_owned());
+    // Joined while still referenced, so that an environment that ends meanwhile finds the log and waits too.
+    // Where there is no thread to be had, the closure is dropped here, which waits on this one.
+    drop(reaper.spawn(move || log.handle.join()));
+}

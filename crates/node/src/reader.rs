@@ -1,0 +1,117 @@
+//! Records on their way to JavaScript. A reader blocks, so each chunk is a task of libuv's thread pool; it is
+//! independent of its log's life, which may close meanwhile.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use napi::bindgen_prelude::{AsyncTask, BufferSlice};
+use napi::{Env, ScopedTask};
+use napi_derive::napi;
+use ringbolt_core::wal::{Chunk, Reader};
+
+use crate::error::{NativeFailure, number, whole};
+use crate::guard::guard;
+use crate::lifecycle::{self, Log};
+
+/// A range of records being read.
+#[napi]
+pub struct NativeReader {
+    state: Arc<Mutex<State>>,
+}
+
+enum State {
+    /// Opened by the first task: that reads files too.
+    Ahead {
+        log: Arc<Log>,
+        from: u64,
+        to: u64,
+    },
+    Open(Reader),
+    /// At the end, failed, or let go of.
+    Over,
+}
+
+/// Begin to read the records `from..=to`, durable ones only.
+#[napi]
+pub fn open_reader(wal: u32, from: f64, to: f64) -> napi::Result<NativeReader> {
+    lifecycle::with(wal, |log| {
+        let state = State::Ahead { log: Arc::clone(log), from: whole(from), to: whole(to) };
+        NativeReader { state: Arc::new(Mutex::new(state)) }
+    })
+}
+
+/// The next records, about `bytes` of them. One call at a time.
+#[napi(ts_return_type = "Promise<NativeChunk>")]
+pub fn read_chunk(reader: &NativeReader, bytes: u32) -> AsyncTask<ReadChunk> {
+    AsyncTask::new(ReadChunk { state: Arc::clone(&reader.state), bytes: bytes as usize })
+}
+
+/// Let go of a reader's files without waiting for a garbage collection. Not while a chunk is being read.
+#[napi]
+pub fn close_reader(reader: &NativeReader) -> napi::Result<()> {
+    guard(|| *reader.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Over)
+}
+
+/// Reads one chunk.
+pub struct ReadChunk {
+    state: Arc<Mutex<State>>,
+    bytes: usize,
+}
+
+/// What was read: records, or why there are none, or neither at the end.
+#[napi(object, object_from_js = false)]
+pub struct NativeChunk<'env> {
+    /// The LSN of the first record.
+    pub first_lsn: f64,
+    /// How many records.
+    pub count: u32,
+    /// Each behind its length as a little-endian u32. JavaScript's own memory: it was copied.
+    pub bytes: Option<BufferSlice<'env>>,
+    /// Why reading ended here.
+    pub failure: Option<NativeFailure>,
+}
+
+impl<'env> ScopedTask<'env> for ReadChunk {
+    type Output = ringbolt_core::Result<Option<Chunk>>;
+    type JsValue = NativeChunk<'env>;
+
+    fn compute(&mut self) -> napi::Result<Self::Output> {
+        guard(|| {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let chunk = state.next(self.bytes);
+            if !matches!(chunk, Ok(Some(_))) {
+                *state = State::Over;
+            }
+            chunk
+        })
+    }
+
+    fn resolve(&mut self, env: &'env Env, read: Self::Output) -> napi::Result<NativeChunk<'env>> {
+        let (chunk, failure) = match read {
+            Ok(chunk) => (chunk, None),
+            Err(error) => (None, Some(NativeFailure::from(&error))),
+        };
+        Ok(match chunk {
+            Some(chunk) => NativeChunk {
+                first_lsn: number(chunk.first_lsn),
+                count: chunk.count,
+                bytes: Some(BufferSlice::copy_from(env, &chunk.bytes)?),
+                failure,
+            },
+            None => NativeChunk { first_lsn: 0.0, count: 0, bytes: None, failure },
+        })
+    }
+}
+
+impl State {
+    fn next(&mut self, bytes: usize) -> ringbolt_core::Result<Option<Chunk>> {
+        if let Self::Ahead { log, from, to } = self {
+            let reader = log.handle.read(*from, *to)?;
+            // The log is let go of here; where this was the last reference, its thread has long ended.
+            *self = Self::Open(reader);
+        }
+        match self {
+            Self::Open(reader) => reader.next(bytes),
+            Self::Ahead { .. } | Self::Over => Ok(None),
+        }
+    }
+}

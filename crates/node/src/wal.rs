@@ -1,0 +1,308 @@
+//! The log's functions, free ones over the log's number. Those on the path of an append are cheap.
+
+use std::time::Duration;
+
+use napi::bindgen_prelude::BufferSlice;
+use napi_derive::napi;
+use ringbolt_core::wal::handle::{Check, Handle, Options, Phase, Records, Run, SyncMode};
+
+use crate::error::{NativeFailure, number, whole};
+use crate::guard::guard;
+use crate::lifecycle;
+
+fn with<T>(wal: u32, work: impl FnOnce(&Handle) -> T) -> napi::Result<T> {
+    lifecycle::with(wal, |log| work(&log.handle))
+}
+
+/// How to open a log: checked and completed by the facade.
+#[napi(object, object_to_js = false)]
+#[derive(Debug)]
+pub struct NativeWalOptions {
+    /// Absolute.
+    pub directory: String,
+    /// Make one where there is none.
+    pub create: bool,
+    /// A multiple of the grain.
+    pub segment_bytes: f64,
+    /// Records accepted and not yet written.
+    pub queue_bytes_max: f64,
+    /// `auto`, `dsync` or `fdatasync`.
+    pub sync: String,
+    /// Where the file system takes it.
+    pub direct_io: bool,
+    /// For the locks.
+    pub lock_timeout_ms: f64,
+    /// `tail` or `all`.
+    pub check: String,
+    /// Within which written records become durable.
+    pub sync_interval_ms: f64,
+    /// Permission bits.
+    pub file_mode: u32,
+}
+
+impl NativeWalOptions {
+    fn into_core(self) -> Options {
+        let milliseconds = |number: f64| Duration::from_millis(whole(number));
+        Options {
+            create: self.create,
+            segment_bytes: whole(self.segment_bytes),
+            queue_bytes_max: whole(self.queue_bytes_max),
+            sync: match self.sync.as_str() {
+                "dsync" => SyncMode::Dsync,
+                "fdatasync" => SyncMode::Fdatasync,
+                _ => SyncMode::Auto,
+            },
+            direct_io: self.direct_io,
+            lock_timeout: milliseconds(self.lock_timeout_ms),
+            check: if self.check == "all" { Check::All } else { Check::Tail },
+            sync_interval: milliseconds(self.sync_interval_ms),
+            file_mode: self.file_mode,
+            ..Options::new(self.directory)
+        }
+    }
+}
+
+/// Start to open a log; returns its number, under which its news are announced.
+#[napi]
+pub fn open_wal(environment: u32, options: NativeWalOptions) -> napi::Result<u32> {
+    guard(|| lifecycle::open(environment, options.into_core()))
+}
+
+/// Hand over the first `length` bytes of `staging`: `count` records, each behind its length as a little-endian
+/// u32. They are copied before this returns. What is returned is why nothing was taken.
+#[napi]
+pub fn submit(
+    wal: u32,
+    staging: &[u8],
+    length: u32,
+    count: u32,
+    first_lsn: f64,
+    epoch: f64,
+    durable: bool,
+) -> napi::Result<Option<NativeFailure>> {
+    with(wal, |handle| {
+        let bytes = &staging[..length as usize];
+        let records = Records::Staged { count, bytes };
+        refused(handle.submit(Run { epoch: whole(epoch), first_lsn: whole(first_lsn), records, durable }))
+    })
+}
+
+/// The same for records that lie apart.
+#[napi]
+pub fn submit_apart(
+    wal: u32,
+    records: Vec<&[u8]>,
+    first_lsn: f64,
+    epoch: f64,
+    durable: bool,
+) -> napi::Result<Option<NativeFailure>> {
+    with(wal, |handle| {
+        let records = Records::Apart(&records);
+        refused(handle.submit(Run { epoch: whole(epoch), first_lsn: whole(first_lsn), records, durable }))
+    })
+}
+
+fn refused(outcome: ringbolt_core::Result<()>) -> Option<NativeFailure> {
+    outcome.err().map(|error| NativeFailure::from(&error))
+}
+
+/// Ask that everything up to `lsn` become durable.
+#[napi]
+pub fn want_durable(wal: u32, lsn: f64) -> napi::Result<()> {
+    with(wal, |handle| handle.want_durable(whole(lsn)))
+}
+
+/// Ask for a flush; returns the request's number, see `poll`.
+#[napi]
+pub fn flush(wal: u32) -> napi::Result<f64> {
+    with(wal, |handle| number(handle.flush()))
+}
+
+/// Begin to close. The end shows in `poll`.
+#[napi]
+pub fn close(wal: u32) -> napi::Result<()> {
+    with(wal, Handle::close)
+}
+
+/// Let go of a log whose thread has ended, and of its memory, without waiting for a garbage collection.
+#[napi]
+pub fn release(wal: u32) -> napi::Result<()> {
+    guard(|| lifecycle::release(wal))
+}
+
+/// Write where a log is into `status`, as seven doubles: phase (0 opening, 1 open, 2 failed, 3 closed), whether its
+/// thread has ended (0 or 1), written LSN, durable LSN, bytes of records written, flush requests answered, epoch.
+#[napi]
+pub fn poll(wal: u32, mut status: BufferSlice<'_>) -> napi::Result<()> {
+    with(wal, |handle| {
+        let now = handle.status();
+        let phase = match now.phase {
+            Phase::Opening => 0.0,
+            Phase::Open => 1.0,
+            Phase::Failed => 2.0,
+            Phase::Closed => 3.0,
+        };
+        let words = [
+            phase,
+            f64::from(u8::from(now.ended)),
+            number(now.written_lsn),
+            number(now.durable_lsn),
+            number(now.bytes_written),
+            number(now.flushes_done),
+            number(now.epoch),
+        ];
+        for (place, word) in status.chunks_exact_mut(size_of::<f64>()).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+    })
+}
+
+/// What open found.
+#[napi(object, object_from_js = false)]
+#[derive(Debug)]
+pub struct NativeOpened {
+    /// What runs the log.
+    pub backend: String,
+    /// The oldest record kept.
+    pub first_lsn: f64,
+    /// The newest record.
+    pub last_lsn: f64,
+    /// Bytes of one record at most.
+    pub record_bytes_max: f64,
+    /// Records in the log.
+    pub records: f64,
+    /// Segments in the log.
+    pub segments: f64,
+    /// Bytes set aside and cut.
+    pub torn_bytes: f64,
+    /// Where the cut was made.
+    pub torn_at: Option<NativeTornAt>,
+    /// Whether the last owner closed it and nothing was torn.
+    pub clean_shutdown: bool,
+    /// Whether this open made it.
+    pub created: bool,
+    /// How long it took.
+    pub duration_ms: f64,
+}
+
+/// The place where a torn tail was cut.
+#[napi(object, object_from_js = false)]
+#[derive(Debug)]
+pub struct NativeTornAt {
+    /// The segment's number.
+    pub segment: f64,
+    /// The offset in it.
+    pub offset: f64,
+    /// The LSN of the record due there.
+    pub lsn: f64,
+}
+
+/// What open found, once the log is open.
+#[napi]
+pub fn opened(wal: u32) -> napi::Result<Option<NativeOpened>> {
+    with(wal, |handle| {
+        let opened = handle.opened()?;
+        let recovery = opened.recovery;
+        Some(NativeOpened {
+            backend: opened.backend.name().to_owned(),
+            first_lsn: number(opened.first_lsn),
+            last_lsn: number(opened.last_lsn),
+            record_bytes_max: number(handle.record_bytes_max()),
+            records: number(recovery.records),
+            segments: number(recovery.segments),
+            torn_bytes: number(recovery.torn_bytes),
+            torn_at: recovery.torn_at.map(|at| NativeTornAt {
+                segment: number(at.segment),
+                offset: number(at.offset),
+                lsn: number(at.lsn),
+            }),
+            clean_shutdown: recovery.clean_shutdown,
+            created: recovery.created,
+            duration_ms: milliseconds(recovery.duration),
+        })
+    })
+}
+
+/// Why the log failed, or could not be opened.
+#[napi]
+pub fn failure(wal: u32) -> napi::Result<Option<NativeFailure>> {
+    with(wal, |handle| handle.failure().map(|error| NativeFailure::from(&error)))
+}
+
+/// Records that were accepted and then refused for want of space.
+#[napi(object, object_from_js = false)]
+#[derive(Debug)]
+pub struct NativeRefusal {
+    /// The epoch that began with it.
+    pub epoch: f64,
+    /// The first LSN refused.
+    pub from_lsn: f64,
+    /// Why.
+    pub failure: NativeFailure,
+}
+
+/// The newest refusal.
+#[napi]
+pub fn refusal(wal: u32) -> napi::Result<Option<NativeRefusal>> {
+    with(wal, |handle| {
+        let refusal = handle.refusal()?;
+        Some(NativeRefusal {
+            epoch: number(refusal.epoch),
+            from_lsn: number(refusal.from_lsn),
+            failure: NativeFailure::from(&refusal.error),
+        })
+    })
+}
+
+/// Figures since open.
+#[napi(object, object_from_js = false)]
+#[derive(Debug)]
+pub struct NativeWalStats {
+    /// Records written.
+    pub records: f64,
+    /// Bytes of records written.
+    pub bytes: f64,
+    /// Frames written.
+    pub batches: f64,
+    /// Flushes and durable writes.
+    pub syncs: f64,
+    /// Batches at the disk.
+    pub in_flight: f64,
+    /// Age of the oldest run not yet durable.
+    pub oldest_in_flight_ms: f64,
+    /// Segments completed.
+    pub rotations: f64,
+    /// Operations that failed.
+    pub errors: f64,
+    /// From submit to the acknowledgement asked for.
+    pub p50_ms: f64,
+    /// The same, 99th percentile.
+    pub p99_ms: f64,
+    /// The same, maximum.
+    pub max_ms: f64,
+}
+
+/// Figures since open.
+#[napi]
+pub fn stats(wal: u32) -> napi::Result<NativeWalStats> {
+    with(wal, |handle| {
+        let stats = handle.stats();
+        NativeWalStats {
+            records: number(stats.records),
+            bytes: number(stats.bytes),
+            batches: number(stats.batches),
+            syncs: number(stats.syncs),
+            in_flight: number(stats.in_flight),
+            oldest_in_flight_ms: milliseconds(stats.oldest_in_flight),
+            rotations: number(stats.rotations),
+            errors: number(stats.errors),
+            p50_ms: milliseconds(stats.latency_p50),
+            p99_ms: milliseconds(stats.latency_p99),
+            max_ms: milliseconds(stats.latency_max),
+        }
+    })
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

@@ -1,0 +1,99 @@
+/**
+ * `npm test`: build, then every test that needs nothing special: Rust with debug assertions on, Rust with them
+ * off (what an assertion would have caught must not be what keeps the promise), then vitest.
+ *
+ * `npm run test:long`: what takes longer instead: Rust's ignored tests, and vitest at full length.
+ *
+ * All of it runs even when a part fails, and the last line counts: `N passed, N failed`.
+ */
+
+import { parseArgs, stripVTControlCharacters } from 'node:util'
+
+import { isInstalled, main, run } from './run.mjs'
+import { setup } from './setup.mjs'
+
+// The addon's crate is left out: its symbols resolve only inside Node, so vitest tests it.
+const RUST = [
+  '--workspace',
+  '--exclude',
+  'ringbolt-node',
+  '--features',
+  'ringbolt-disk/sim,ringbolt-core/planted',
+]
+
+/** A run of a test runner: what to call it, how to start it. */
+function rust(name, { profile = 'test', ignored = false } = {}) {
+  if (isInstalled('cargo', 'nextest', '--version')) {
+    const args = ['nextest', 'run', ...RUST, '--no-fail-fast', '--no-tests', 'pass', '--status-level', 'fail']
+    if (profile !== 'test') args.push('--cargo-profile', profile)
+    if (ignored) args.push('--run-ignored', 'only')
+    return { name, program: 'cargo', args }
+  }
+  const args = ['test', ...RUST, '--lib', '--bins', '--tests', '--no-fail-fast']
+  if (profile !== 'test') args.push('--profile', profile)
+  if (ignored) args.push('--', '--ignored')
+  return { name, program: 'cargo', args }
+}
+
+const SHORT = () => [
+  rust('Rust, debug assertions on'),
+  { name: "Rust, the documentation's examples", program: 'cargo', args: ['test', ...RUST, '--doc'] },
+  rust('Rust, debug assertions off', { profile: 'unasserted' }),
+  { name: 'TypeScript', program: 'npx', args: ['--no-install', 'vitest', 'run'] },
+]
+
+const LONG = () => [
+  rust('Rust, long', { ignored: true }),
+  { name: 'TypeScript, long', program: 'npx', args: ['--no-install', 'vitest', 'run'] },
+]
+
+/** What a test runner's output says about how many tests passed and failed. */
+function count(output) {
+  let passed = 0
+  let failed = 0
+  for (const line of stripVTControlCharacters(output).split('\n')) {
+    const summary =
+      /^test result: \w+\. (?<passed>\d+) passed; (?<failed>\d+) failed;/.exec(line) ?? // cargo test, one a binary
+      /^\s+Summary \[.*\] +\d+(?:\/\d+)? tests? run: (?<rest>.*)$/.exec(line) ?? // cargo nextest
+      /^\s+Tests +(?<rest>.*)$/.exec(line) // vitest
+    if (summary === null) continue
+    const { rest } = summary.groups
+    passed += Number(summary.groups.passed ?? /(\d+) passed/.exec(rest)?.[1] ?? 0)
+    failed += Number(summary.groups.failed ?? 0)
+    for (const [, failures] of rest?.matchAll(/(\d+) (?:failed|timed out|exec failed)/g) ?? [])
+      failed += Number(failures)
+  }
+  return { passed, failed }
+}
+
+await main(async () => {
+  const { values } = parseArgs({ options: { long: { type: 'boolean', default: false } } })
+  await setup('debug')
+
+  const env = values.long ? { RINGBOLT_LONG: '1' } : {}
+  if (process.stdout.isTTY) Object.assign(env, { CARGO_TERM_COLOR: 'always', FORCE_COLOR: '1' })
+  const results = []
+  for (const { name, program, args } of values.long ? LONG() : SHORT()) {
+    console.log(`\n── ${name}`)
+    const started = performance.now()
+    const { status, output } = await run(program, args, { capture: true, env })
+    const { passed, failed } = count(output)
+    // A runner that failed without a failed test (a compile error, a crash) is a failure too.
+    results.push({
+      name,
+      passed,
+      failed: failed > 0 || status === 0 ? failed : 1,
+      seconds: (performance.now() - started) / 1000,
+    })
+  }
+
+  console.log()
+  for (const { name, passed, failed, seconds } of results) {
+    console.log(
+      `${failed > 0 ? '✗' : '✓'} ${name}: ${passed} passed, ${failed} failed in ${seconds.toFixed(0)} s`,
+    )
+  }
+  const sum = key => results.reduce((total, result) => total + result[key], 0)
+  console.log(`${sum('passed')} passed, ${sum('failed')} failed`)
+  if (sum('failed') > 0) process.exitCode = 1
+})

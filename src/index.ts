@@ -1,0 +1,17 @@
+/**
+ * Durable storage for Node.js on io_uring.
+ *
+ * @packageDocumentation
+ */
+export {
+  BackendError,
+  type BackendErrorCode,
+  type ErrorDetails,
+  RingboltError,
+  type RingboltErrorCode,
+  WalError,
+  type WalErrorCode,
+} from './errors.js'
+export type { Ack, AppendOptions, Backend, ReadOptions, WalOptions } from './options.js'
+export type { WalRecord } from './records.js'
+export { Wal, type WalRange, type WalRecovery, type WalStats } from './wal.js'

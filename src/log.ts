@@ -1,0 +1,550 @@
+/**
+ * An open log, from this side of the crossing: which LSNs are given out, what is on its way, who waits for what.
+ *
+ * ```text
+ *  append ─▶ accept: number it, copy it into the staging ─▶ a promise in `durable` or `written`
+ *                 │ once a tick, or when the staging is full
+ *                 ▼
+ *            submit ═══════════════════════════════════════▶ service
+ *                                                              │
+ *  look ◀══ one call for all news: the watermarks moved ═══════╯
+ *    └─ settle, in order: written up to writtenLsn, durable up to durableLsn
+ * ```
+ *
+ * How it ends: `open ─▶ closing ─▶ ended`, or `open ─▶ failed ─▶ ended`. In `closing` the service drains, so
+ * everything settles as asked; in `failed` everything pending was rejected at once.
+ */
+import { forget, holdLoop, letLoopGo, openNative, type Watcher } from './environment.js'
+import {
+  closed,
+  errorOf,
+  type Failure,
+  outcomeUnknown,
+  outOfRange,
+  poisoned,
+  type RingboltError,
+  WalError,
+} from './errors.js'
+import { type NativeOpened, type NativeReader, type NativeWalStats, native, Phase, Status } from './native.js'
+import type { OpenRequest } from './options.js'
+import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
+import { Waiters } from './waiters.js'
+
+/** At most this much is collected before it is handed over in the middle of a tick. */
+const stagingBytesMax = 256 * 1024
+
+/** What a frame needs besides its records: its own header, and the last grain of the segment. */
+const frameOverhead = 4096 + 64
+
+// Where `poll` writes. One for all logs: it is read before anybody else can poll.
+const status = new Float64Array(7)
+const statusBytes = Buffer.from(status.buffer)
+
+export class Log implements Watcher {
+  readonly directory: string
+  readonly #request: OpenRequest
+  /** The log's number on the other side. */
+  readonly #id: number
+  readonly #staging: Staging
+  /** Bytes of a batch at most, each record counted with its prefix: a batch is one frame. */
+  readonly #batchBytesMax: number
+  #recordBytesMax = 0
+
+  // Numbers given out and watermarks. LSNs are given out here, in call order: so `enqueue` can return one.
+  #firstLsn = 1
+  #lastLsn = 0
+  #lastEnqueuedLsn = 0
+  #durableLsn = 0
+  #writtenLsn = 0
+  /** Somebody asked the service already for everything up to here to become durable. */
+  #wantedLsn = 0
+  /** Grows when the service refuses records; runs of an earlier epoch are dropped by it. */
+  #epoch = 0
+  #appends = 0
+
+  // Bytes of records, without prefixes, since open. Their difference is what is queued.
+  #bytesAccepted = 0
+  #bytesWritten = 0
+  // For each run not yet known to be written: its last LSN, and `#bytesAccepted` behind it.
+  readonly #runLsns: number[] = []
+  readonly #runBytes: number[] = []
+
+  // Who waits for what. Each promise settles exactly once: it leaves its queue as it does.
+  readonly #durable = new Waiters()
+  readonly #written = new Waiters()
+  readonly #targets = new Waiters(8)
+  readonly #flushes = new Waiters(8)
+  readonly #drains = new Waiters(8)
+
+  #opened: NativeOpened | undefined
+  #opening: { resolve: (log: Log) => void; reject: (reason: unknown) => void } | undefined
+  #openFailure: RingboltError | undefined
+  /** The first error, once there is one. Only ever set once. */
+  #failure: RingboltError | undefined
+  /** Set along with `#failure` where an enqueued record was refused for want of space. */
+  #refused: RingboltError | undefined
+  /** A write or a flush failed: everything pending was rejected. */
+  #isBroken = false
+  #closing: Deferred | undefined
+  #ended = false
+  #lastStats: NativeWalStats | undefined
+
+  #submitScheduled = false
+  #holds = false
+
+  private constructor(request: OpenRequest) {
+    this.directory = request.directory
+    this.#request = request
+    this.#batchBytesMax = request.segmentBytes / 2 - frameOverhead
+    this.#staging = new Staging(Math.min(stagingBytesMax, this.#batchBytesMax))
+    const { ack: _, signal: __, ...options } = request
+    this.#id = openNative(this, options)
+  }
+
+  /** Open a log. A signal ends the waiting; the log is then closed as soon as it is open. */
+  static open(request: OpenRequest): Promise<Log> {
+    const { signal } = request
+    signal?.throwIfAborted()
+    return new Promise<Log>((resolve, reject) => {
+      const log = new Log(request)
+      log.#hold()
+      if (signal === undefined) {
+        log.#opening = { resolve, reject }
+        return
+      }
+      const abort = () => {
+        log.#opening = undefined
+        // Nobody is left to hear how that went.
+        log.close().catch(() => {})
+        reject(signal.reason)
+      }
+      signal.addEventListener('abort', abort, { once: true })
+      const settled =
+        <T>(settle: (value: T) => void) =>
+        (value: T) => {
+          signal.removeEventListener('abort', abort)
+          settle(value)
+        }
+      log.#opening = { resolve: settled(resolve), reject: settled(reject) }
+    })
+  }
+
+  get opened(): NativeOpened {
+    // Nobody gets a log before it is open.
+    return this.#opened as NativeOpened
+  }
+
+  get firstLsn(): number {
+    return this.#firstLsn
+  }
+
+  get lastLsn(): number {
+    return this.#lastLsn
+  }
+
+  get durableLsn(): number {
+    return this.#durableLsn
+  }
+
+  get queuedBytes(): number {
+    return this.#bytesAccepted - this.#bytesWritten
+  }
+
+  get isClosed(): boolean {
+    return this.#closing !== undefined
+  }
+
+  get appends(): number {
+    return this.#appends
+  }
+
+  stats(): NativeWalStats {
+    return this.#lastStats ?? native.stats(this.#id)
+  }
+
+  /** @throws WalError if the log takes no more calls. */
+  check(): void {
+    if (this.#closing !== undefined) throw closed(this.directory)
+    if (this.#failure !== undefined) throw poisoned(this.#failure)
+  }
+
+  // Down
+
+  append(record: Uint8Array, durable: boolean): Promise<number> {
+    const lsn = this.#accept(record, durable)
+    return (durable ? this.#durable : this.#written).wait(lsn)
+  }
+
+  enqueue(record: Uint8Array): number {
+    const lsn = this.#accept(record, false)
+    this.#lastEnqueuedLsn = lsn
+    return lsn
+  }
+
+  appendBatch(records: readonly Uint8Array[], durable: boolean): Promise<{ first: number; last: number }> {
+    this.check()
+    let size = 0
+    const sizes = records.map(record => {
+      const one = byteLengthOf(record)
+      if (one > this.#recordBytesMax) throw recordTooLarge(one, this.#recordBytesMax)
+      size += one
+      return one
+    })
+    const need = size + prefixBytes * records.length
+    if (need > this.#batchBytesMax) throw batchTooLarge(need, this.#batchBytesMax)
+    this.#checkQueue(size)
+    // One run becomes one frame, and a frame is there after a crash or it is not: so a batch is never split.
+    const staging = this.#staging
+    const apart = need > staging.bytes.length
+    if (apart || !staging.fits(need)) this.#submitEarly()
+    const first = this.#lastLsn + 1
+    this.#lastLsn += records.length
+    this.#bytesAccepted += size
+    this.#appends += 1
+    if (apart) {
+      this.#submitApart(records.map(unshared), first, durable)
+    } else {
+      this.#stage(first, durable)
+      for (const [index, record] of records.entries()) staging.push(record, sizes[index] as number)
+    }
+    this.#hold()
+    return new Promise((resolve, reject) => {
+      const waiters = durable ? this.#durable : this.#written
+      waiters.add(this.#lastLsn, last => resolve({ first, last }), reject)
+    })
+  }
+
+  /** In the middle of a tick, for the sake of what comes next; which cannot come if the log fails by it. */
+  #submitEarly(): void {
+    this.#submit()
+    this.check()
+  }
+
+  /** Give a record its LSN and take its bytes. */
+  #accept(record: Uint8Array, durable: boolean): number {
+    this.check()
+    const size = byteLengthOf(record)
+    if (size > this.#recordBytesMax) throw recordTooLarge(size, this.#recordBytesMax)
+    this.#checkQueue(size)
+    const staging = this.#staging
+    const need = size + prefixBytes
+    const apart = need > staging.bytes.length
+    if (apart || !staging.fits(need)) this.#submitEarly()
+    this.#lastLsn += 1
+    const lsn = this.#lastLsn
+    this.#bytesAccepted += size
+    this.#appends += 1
+    if (apart) {
+      this.#submitApart([unshared(record)], lsn, durable)
+    } else {
+      this.#stage(lsn, durable)
+      staging.push(record, size)
+    }
+    if (!this.#holds) this.#hold()
+    return lsn
+  }
+
+  #checkQueue(size: number): void {
+    const queued = this.#bytesAccepted - this.#bytesWritten
+    const limit = this.#request.queueBytesMax
+    if (queued > 0 && queued + size > limit) throw queueFull(queued + size, limit)
+  }
+
+  /** Something is about to go into the staging, beginning with this LSN. */
+  #stage(lsn: number, durable: boolean): void {
+    const staging = this.#staging
+    if (staging.count === 0) staging.firstLsn = lsn
+    if (durable) staging.durable = true
+    if (!this.#submitScheduled) {
+      this.#submitScheduled = true
+      process.nextTick(submitTick, this)
+    }
+  }
+
+  /** The end of the tick: hand over what was staged in it. */
+  submitTick(): void {
+    this.#submitScheduled = false
+    this.#submit()
+  }
+
+  #submit(): void {
+    const staging = this.#staging
+    const { count } = staging
+    if (count === 0) return
+    const { firstLsn, durable } = staging
+    const refused = native.submit(
+      this.#id,
+      staging.bytes,
+      staging.length,
+      count,
+      firstLsn,
+      this.#epoch,
+      durable,
+    )
+    staging.clear()
+    this.#submitted(firstLsn + count - 1, durable, refused as Failure | null)
+  }
+
+  #submitApart(records: Uint8Array[], firstLsn: number, durable: boolean): void {
+    const refused = native.submitApart(this.#id, records, firstLsn, this.#epoch, durable)
+    this.#submitted(firstLsn + records.length - 1, durable, refused as Failure | null)
+    this.check()
+  }
+
+  #submitted(lastLsn: number, durable: boolean, refused: Failure | null): void {
+    if (refused !== null) {
+      // What this side checks, the service does not refuse: it has failed meanwhile, and the news is on its way.
+      // Where it has not, the two sides disagree, and going on would give numbers to the wrong records.
+      if (refused.code !== 'ERR_WAL_POISONED') this.#fail(errorOf(refused))
+      return
+    }
+    if (durable) this.#wantedLsn = lastLsn
+    this.#runLsns.push(lastLsn)
+    this.#runBytes.push(this.#bytesAccepted)
+  }
+
+  durable(lsn: number | undefined): Promise<number> {
+    if (lsn !== undefined && lsn > this.#lastLsn) {
+      throw outOfRange('lsn', `at most the last LSN given out, ${this.#lastLsn}`, lsn)
+    }
+    const target = lsn ?? this.#lastLsn
+    // No promise could tell the owner of an enqueued record that it was refused, so this call does.
+    if (this.#closing === undefined && this.#refused !== undefined) throw this.#refused
+    this.check()
+    if (target <= this.#durableLsn) return Promise.resolve(this.#durableLsn)
+    const staging = this.#staging
+    if (staging.count > 0 && target >= staging.firstLsn) {
+      staging.durable = true
+    } else if (target > this.#wantedLsn) {
+      this.#wantedLsn = target
+      native.wantDurable(this.#id, target)
+    }
+    this.#hold()
+    return this.#targets.wait(target)
+  }
+
+  flush(): Promise<number> {
+    this.check()
+    this.#submit()
+    this.#hold()
+    return this.#flushes.wait(native.flush(this.#id))
+  }
+
+  drained(): Promise<number> {
+    this.check()
+    if (this.#isDrained()) return Promise.resolve(0)
+    this.#hold()
+    return this.#drains.wait(0)
+  }
+
+  #isDrained(): boolean {
+    return this.queuedBytes < this.#request.queueBytesMax / 2
+  }
+
+  openReader(from: number, to: number): NativeReader {
+    return native.openReader(this.#id, from, to)
+  }
+
+  close(): Promise<void> {
+    if (this.#closing === undefined) {
+      this.#submit()
+      this.#closing = deferred()
+      if (this.#ended) {
+        this.#settleClose()
+      } else {
+        native.close(this.#id)
+        this.#hold()
+      }
+    }
+    return this.#closing.promise
+  }
+
+  // Back
+
+  /** There is news: read the watermarks and settle what they reach. */
+  look(): void {
+    if (this.#ended) return
+    native.poll(this.#id, statusBytes)
+    const phase = status[Status.phase]
+    const ended = status[Status.ended] === 1
+    if (this.#opened === undefined && phase !== Phase.opening) this.#lookOpening(phase === Phase.open)
+
+    if ((status[Status.epoch] as number) > this.#epoch) this.#refuse()
+    const writtenLsn = status[Status.writtenLsn] as number
+    const durableLsn = status[Status.durableLsn] as number
+    this.#writtenLsn = writtenLsn
+    this.#durableLsn = durableLsn
+    this.#bytesWritten = status[Status.bytesWritten] as number
+    this.#forgetRuns(writtenLsn)
+    this.#written.settle(writtenLsn)
+    this.#durable.settle(durableLsn)
+    this.#targets.settle(durableLsn, durableLsn)
+    this.#flushes.settle(status[Status.flushesDone] as number, durableLsn)
+
+    if (!this.#isBroken && this.#opened !== undefined && (phase === Phase.failed || ended)) {
+      const failure = native.failure(this.#id) as Failure | null
+      if (failure !== null) this.#fail(errorOf(failure))
+    }
+    if (this.#drains.count > 0 && this.#isDrained()) this.#drains.settle(0)
+    if (ended) this.#end()
+    else if (this.#holds && !this.#isOutstanding()) this.#letGo()
+  }
+
+  /** The first look that finds the log open, or that could not be opened. */
+  #lookOpening(isOpen: boolean): void {
+    if (isOpen) {
+      const opened = native.opened(this.#id) as NativeOpened
+      this.#opened = opened
+      this.#recordBytesMax = opened.recordBytesMax
+      this.#firstLsn = opened.firstLsn
+      this.#lastLsn = opened.lastLsn
+      this.#wantedLsn = opened.lastLsn
+      this.#opening?.resolve(this)
+      this.#opening = undefined
+    } else if (this.#openFailure === undefined) {
+      const failure = native.failure(this.#id) as Failure | null
+      if (failure !== null) this.#openFailure = errorOf(failure)
+      // Rejected once it has ended: whoever hears of it may open again at once.
+      native.close(this.#id)
+    }
+  }
+
+  #forgetRuns(writtenLsn: number): void {
+    let count = 0
+    while (count < this.#runLsns.length && (this.#runLsns[count] as number) <= writtenLsn) count += 1
+    if (count === 0) return
+    this.#runLsns.splice(0, count)
+    this.#runBytes.splice(0, count)
+  }
+
+  /** The service took records and then had no space for them: their numbers are free again. */
+  #refuse(): void {
+    const refusal = native.refusal(this.#id)
+    if (refusal === null) return
+    const from = refusal.fromLsn
+    const error = errorOf(refusal.failure as Failure)
+    this.#epoch = refusal.epoch
+    this.#staging.clear()
+    // A run is refused whole, so what is left is exactly the runs before `from`.
+    let kept = this.#runLsns.length
+    while (kept > 0 && (this.#runLsns[kept - 1] as number) >= from) kept -= 1
+    this.#runLsns.length = kept
+    this.#runBytes.length = kept
+    this.#bytesAccepted = this.#runBytes[kept - 1] ?? this.#bytesWritten
+    this.#lastLsn = from - 1
+    this.#wantedLsn = Math.min(this.#wantedLsn, from - 1)
+    this.#written.reject(from, error)
+    this.#durable.reject(from, error)
+    this.#targets.reject(from, error)
+    if (this.#lastEnqueuedLsn >= from) {
+      this.#lastEnqueuedLsn = from - 1
+      this.#refused = error
+      this.#failure ??= error
+      native.close(this.#id)
+    }
+  }
+
+  /** The log failed: everything pending is answered, nothing more is taken. */
+  #fail(error: RingboltError): void {
+    this.#isBroken = true
+    this.#failure ??= error
+    this.#staging.clear()
+    this.#bytesAccepted = this.#bytesWritten
+    this.#lastEnqueuedLsn = 0
+    const unknown = outcomeUnknown(error)
+    for (const waiters of [this.#written, this.#durable, this.#targets, this.#flushes, this.#drains]) {
+      waiters.reject(0, unknown)
+    }
+  }
+
+  /** The service's thread has ended: locks are released, nothing more will come. */
+  #end(): void {
+    this.#ended = true
+    const isUnasked = this.#closing === undefined && this.#failure === undefined && this.#opened !== undefined
+    if (isUnasked || this.#isOutstanding()) {
+      // Neither can be: it ends when asked or after a failure, and what it drained was settled.
+      this.#fail(new WalError('ERR_WAL_IO', `the log in ${this.directory} ended unasked: please report it`))
+    }
+    if (this.#opened !== undefined) this.#lastStats = native.stats(this.#id)
+    native.release(this.#id)
+    forget(this.#id)
+    this.#opening?.reject(this.#openFailure ?? closed(this.directory))
+    this.#opening = undefined
+    this.#settleClose()
+    if (this.#holds) this.#letGo()
+  }
+
+  #settleClose(): void {
+    if (this.#failure === undefined) this.#closing?.resolve()
+    else this.#closing?.reject(poisoned(this.#failure))
+  }
+
+  /** Whether somebody waits. Only then does this log keep the event loop alive. */
+  #isOutstanding(): boolean {
+    return (
+      this.#staging.count > 0 ||
+      this.#durable.count > 0 ||
+      this.#written.count > 0 ||
+      this.#targets.count > 0 ||
+      this.#flushes.count > 0 ||
+      this.#drains.count > 0 ||
+      this.#lastEnqueuedLsn > this.#writtenLsn ||
+      (!this.#ended && (this.#opened === undefined || this.#closing !== undefined))
+    )
+  }
+
+  #hold(): void {
+    if (this.#holds) return
+    this.#holds = true
+    holdLoop()
+  }
+
+  #letGo(): void {
+    this.#holds = false
+    letLoopGo()
+  }
+}
+
+// One function for all: a closure a tick would be garbage a tick.
+const submitTick = (log: Log): void => log.submitTick()
+
+interface Deferred {
+  promise: Promise<void>
+  resolve: () => void
+  reject: (reason: unknown) => void
+}
+
+function deferred(): Deferred {
+  let resolve!: () => void
+  let reject!: (reason: unknown) => void
+  const promise = new Promise<void>((yes, no) => {
+    resolve = yes
+    reject = no
+  })
+  return { promise, resolve, reject }
+}
+
+function recordTooLarge(size: number, limit: number): WalError {
+  return new WalError(
+    'ERR_WAL_RECORD_TOO_LARGE',
+    `a record of ${size} bytes is above the limit of ${limit}, a quarter of a segment: raise segmentBytes, or split it`,
+    { size, limit },
+  )
+}
+
+function batchTooLarge(size: number, limit: number): WalError {
+  return new WalError(
+    'ERR_WAL_RECORD_TOO_LARGE',
+    `a batch of ${size} bytes (${prefixBytes} more a record) is above the limit of ${limit}, ` +
+      'half a segment: raise segmentBytes, or split it',
+    { size, limit },
+  )
+}
+
+function queueFull(size: number, limit: number): WalError {
+  return new WalError(
+    'ERR_WAL_QUEUE_FULL',
+    `${size} bytes would wait to be written, above the limit of ${limit}: wait for drained(), or raise queueBytesMax`,
+    { size, limit },
+  )
+}

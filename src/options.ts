@@ -1,0 +1,256 @@
+/**
+ * Options and other arguments: what may be given, what is the default, and what is said about anything else.
+ */
+import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { BackendError, invalidArgType, outOfRange } from './errors.js'
+
+/** When a promise of `append` resolves: `'durable'` once a power cut cannot take it, `'written'` once a crash of the process cannot. */
+export type Ack = 'durable' | 'written'
+
+/** What runs a log. */
+export type Backend = 'io_uring' | 'threads'
+
+/** How to open a log. Each is optional. */
+export interface WalOptions {
+  /**
+   * What runs the log. A named backend is honoured or refused (`ERR_BACKEND_UNAVAILABLE`). This version has
+   * `'io_uring'` only, which is what `'auto'` takes.
+   *
+   * @defaultValue `'auto'`
+   */
+  backend?: 'auto' | Backend
+  /**
+   * What an append without an `ack` of its own waits for.
+   *
+   * @defaultValue `'durable'`
+   */
+  ack?: Ack
+  /**
+   * Make a log, and missing parent directories, where there is none. If false: `ERR_WAL_NOT_FOUND`.
+   *
+   * @defaultValue `true`
+   */
+  create?: boolean
+  /**
+   * Size in bytes of segments made from now on: 1 MiB to 1 GiB, a multiple of 4096. A record is at most a quarter
+   * of it, a batch about half.
+   *
+   * @defaultValue 64 MiB
+   */
+  segmentBytes?: number
+  /**
+   * Bound on the bytes of records accepted and not yet written, 1 or more: beyond it appends reject with
+   * `ERR_WAL_QUEUE_FULL`. A single record above it is taken when the queue is empty.
+   *
+   * @defaultValue 64 MiB
+   */
+  queueBytesMax?: number
+  /**
+   * How batches become durable: by writes that carry their own durability (`'dsync'`), by `'fdatasync'`, or by
+   * what suits the device.
+   *
+   * @defaultValue `'auto'`
+   */
+  sync?: 'auto' | 'dsync' | 'fdatasync'
+  /**
+   * Write past the page cache, where the file system takes that.
+   *
+   * @defaultValue `true`
+   */
+  directIo?: boolean
+  /**
+   * How long to retry for the lock of a log that somebody else has open, in milliseconds.
+   *
+   * @defaultValue 250
+   */
+  lockTimeoutMs?: number
+  /**
+   * How much open verifies: the part that may have been in flight (`'tail'`), or every byte (`'all'`). Every read
+   * checks what it reads.
+   *
+   * @defaultValue `'tail'`
+   */
+  check?: 'tail' | 'all'
+  /**
+   * Records acknowledged as written are durable within this, in milliseconds, 1 or more.
+   *
+   * @defaultValue 1000
+   */
+  syncIntervalMs?: number
+  /**
+   * Permission bits of the files made, the umask applied; directories get the matching x bits.
+   *
+   * @defaultValue `0o600`
+   */
+  fileMode?: number
+  /** Gives up waiting for open: the promise rejects with `signal.reason`, and the log is closed once it is open. */
+  signal?: AbortSignal
+}
+
+/** Which records to read. */
+export interface ReadOptions {
+  /** The first LSN to read; the oldest kept, where it is left out. */
+  from?: number | bigint
+  /** The last LSN to read, inclusive; the newest durable one, where it is left out. Below `from`: nothing is read. */
+  to?: number | bigint
+  /** Ends the reading: the wait rejects with `signal.reason`. */
+  signal?: AbortSignal
+}
+
+/** Options of one append. */
+export interface AppendOptions {
+  /** What to wait for, where it is not the log's own `ack`. */
+  ack?: Ack
+}
+
+const MiB = 1024 * 1024
+const grain = 4096
+
+/** The longest a timer or a lock can be told to wait, in milliseconds: about 24 days, as in Node. */
+const millisecondsMax = 2 ** 31 - 1
+
+/** Options with nothing left out. */
+export interface OpenRequest {
+  readonly directory: string
+  readonly ack: Ack
+  readonly create: boolean
+  readonly segmentBytes: number
+  readonly queueBytesMax: number
+  readonly sync: 'auto' | 'dsync' | 'fdatasync'
+  readonly directIo: boolean
+  readonly lockTimeoutMs: number
+  readonly check: 'tail' | 'all'
+  readonly syncIntervalMs: number
+  readonly fileMode: number
+  readonly signal: AbortSignal | undefined
+}
+
+/** Check the arguments of open and fill in the defaults. */
+export function openRequest(directory: unknown, options: unknown): OpenRequest {
+  const path = directoryOf(directory)
+  const given = objectOf<keyof WalOptions>('options', options)
+  const backend = oneOf('options.backend', given.backend, ['auto', 'io_uring', 'threads'], 'auto')
+  const segmentBytes = integerOf('options.segmentBytes', given.segmentBytes, MiB, 1024 * MiB, 64 * MiB)
+  if (segmentBytes % grain !== 0)
+    throw outOfRange('options.segmentBytes', `a multiple of ${grain}`, segmentBytes)
+  const request: OpenRequest = {
+    directory: path,
+    ack: ackOf('options.ack', given.ack, 'durable'),
+    create: booleanOf('options.create', given.create, true),
+    segmentBytes,
+    queueBytesMax: integerOf(
+      'options.queueBytesMax',
+      given.queueBytesMax,
+      1,
+      Number.MAX_SAFE_INTEGER,
+      64 * MiB,
+    ),
+    sync: oneOf('options.sync', given.sync, ['auto', 'dsync', 'fdatasync'], 'auto'),
+    directIo: booleanOf('options.directIo', given.directIo, true),
+    lockTimeoutMs: integerOf('options.lockTimeoutMs', given.lockTimeoutMs, 0, millisecondsMax, 250),
+    check: oneOf('options.check', given.check, ['tail', 'all'], 'tail'),
+    syncIntervalMs: integerOf('options.syncIntervalMs', given.syncIntervalMs, 1, millisecondsMax, 1000),
+    fileMode: integerOf('options.fileMode', given.fileMode, 0, 0o777, 0o600),
+    signal: signalOf('options.signal', given.signal),
+  }
+  if (backend === 'threads') {
+    throw new BackendError(
+      'ERR_BACKEND_UNAVAILABLE',
+      "the backend 'threads' cannot be had: this version of ringbolt does not have it yet; use 'io_uring' or 'auto'",
+      { reason: 'this version does not have it yet' },
+    )
+  }
+  return request
+}
+
+/** Which records to read, checked. `undefined` stands for the oldest kept and the newest durable one. */
+export interface ReadRequest {
+  readonly from: number | undefined
+  readonly to: number | undefined
+  readonly signal: AbortSignal | undefined
+}
+
+/** Check the arguments of read. */
+export function readRequest(options: unknown): ReadRequest {
+  const given = objectOf<keyof ReadOptions>('options', options)
+  return {
+    from: given.from === undefined ? undefined : lsnOf('options.from', given.from),
+    to: given.to === undefined ? undefined : lsnOf('options.to', given.to),
+    signal: signalOf('options.signal', given.signal),
+  }
+}
+
+/** The `ack` among the options of an append. */
+export function appendAck(options: unknown, fallback: Ack): Ack {
+  return ackOf('options.ack', objectOf<'ack'>('options', options).ack, fallback)
+}
+
+/** A whole number of 0 or more, given as a number or a bigint. */
+export function lsnOf(name: string, value: unknown): number {
+  if (typeof value === 'bigint') {
+    if (value >= 0n && value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value)
+    throw outOfRange(name, `>= 0 and <= ${Number.MAX_SAFE_INTEGER}`, value)
+  }
+  return integerOf(name, value, 0, Number.MAX_SAFE_INTEGER, 0)
+}
+
+function ackOf(name: string, value: unknown, fallback: Ack): Ack {
+  return oneOf(name, value, ['durable', 'written'], fallback)
+}
+
+function directoryOf(value: unknown): string {
+  if (value instanceof URL) {
+    if (value.protocol !== 'file:') throw outOfRange('directory', 'a path or a file: URL', value.href)
+    return resolve(fileURLToPath(value))
+  }
+  if (typeof value !== 'string')
+    throw invalidArgType('directory', 'of type string or an instance of URL', value)
+  // The kernel ends a path at a zero byte: it would name something else.
+  if (value === '' || value.includes('\0'))
+    throw outOfRange('directory', 'a path that is not empty and has no zero byte', value)
+  return resolve(value)
+}
+
+function objectOf<K extends string>(name: string, value: unknown): { readonly [key in K]?: unknown } {
+  if (value === undefined) return {}
+  if (typeof value !== 'object' || value === null) throw invalidArgType(name, 'of type object', value)
+  return value
+}
+
+function oneOf<const T extends string>(name: string, value: unknown, allowed: readonly T[], fallback: T): T {
+  if (value === undefined) return fallback
+  if (typeof value !== 'string') throw invalidArgType(name, 'of type string', value)
+  if (!(allowed as readonly string[]).includes(value)) {
+    throw outOfRange(name, `one of ${allowed.map(word => `'${word}'`).join(', ')}`, value)
+  }
+  return value as T
+}
+
+function booleanOf(name: string, value: unknown, fallback: boolean): boolean {
+  if (value === undefined) return fallback
+  if (typeof value !== 'boolean') throw invalidArgType(name, 'of type boolean', value)
+  return value
+}
+
+function integerOf(name: string, value: unknown, least: number, most: number, fallback: number): number {
+  if (value === undefined) return fallback
+  if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value)
+  if (!Number.isSafeInteger(value)) throw outOfRange(name, 'an integer', value)
+  if (value < least || value > most) throw outOfRange(name, `>= ${least} and <= ${most}`, value)
+  return value
+}
+
+function signalOf(name: string, value: unknown): AbortSignal | undefined {
+  if (value === undefined) return undefined
+  // By shape, as Node does: a signal of another realm or a polyfill is a signal.
+  if (
+    typeof value !== 'object' ||
+    value === null ||
+    !('aborted' in value) ||
+    !(value instanceof EventTarget)
+  ) {
+    throw invalidArgType(name, 'an instance of AbortSignal', value)
+  }
+  return value as AbortSignal
+}

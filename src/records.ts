@@ -1,0 +1,63 @@
+/**
+ * Records on their way out: chunks are read on the thread pool, one ahead of what the caller looks at.
+ */
+import { errorOf, type Failure } from './errors.js'
+import { type NativeReader, native } from './native.js'
+import { prefixBytes } from './staging.js'
+
+/** A record, as it was appended. */
+export interface WalRecord {
+  /** Its number. */
+  lsn: number
+  /** Its bytes: a `Buffer`, the caller's to keep. Records read together share the memory behind it. */
+  data: Uint8Array
+}
+
+/** What is read at once, in bytes; a larger record comes by itself. */
+const chunkBytes = 256 * 1024
+
+/** Everything that `reader` has. Ends, or fails, with it, and lets go of it in any case. */
+export async function* records(
+  reader: NativeReader,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<WalRecord, void, void> {
+  let ahead = readAhead(reader)
+  try {
+    for (;;) {
+      const { failure, bytes, firstLsn, count } = await abortable(ahead, signal)
+      if (failure !== undefined) throw errorOf(failure as Failure)
+      if (bytes === undefined) return
+      ahead = readAhead(reader)
+      let at = 0
+      for (let lsn = firstLsn; lsn < firstLsn + count; lsn += 1) {
+        const start = at + prefixBytes
+        const end = start + bytes.readUInt32LE(at)
+        yield { lsn, data: bytes.subarray(start, end) }
+        if (signal?.aborted) throw signal.reason
+        at = end
+      }
+    }
+  } finally {
+    // The reader is in use until then. How it went is of no interest any more.
+    await ahead.catch(() => {})
+    native.closeReader(reader)
+  }
+}
+
+function readAhead(reader: NativeReader): ReturnType<typeof native.readChunk> {
+  const chunk = native.readChunk(reader, chunkBytes)
+  // Awaited later, or never if the caller leaves: no unhandled rejection meanwhile.
+  chunk.catch(() => {})
+  return chunk
+}
+
+/** Wait for `promise`, or until the signal says not to. */
+function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise
+  if (signal.aborted) return Promise.reject(signal.reason)
+  return new Promise<T>((resolve, reject) => {
+    const abort = () => reject(signal.reason)
+    signal.addEventListener('abort', abort, { once: true })
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+  })
+}

@@ -1,0 +1,410 @@
+/**
+ * The log as users see it: arguments are checked here, `Log` does the rest.
+ */
+import { invalidArgType, outOfRange, WalError } from './errors.js'
+import { Log } from './log.js'
+import {
+  type Ack,
+  type AppendOptions,
+  appendAck,
+  type Backend,
+  lsnOf,
+  openRequest,
+  type ReadOptions,
+  type ReadRequest,
+  readRequest,
+  type WalOptions,
+} from './options.js'
+import { records, type WalRecord } from './records.js'
+import { bytesOf } from './staging.js'
+
+/** What open found in a log. */
+export interface WalRecovery {
+  /** Records in the log. */
+  records: number
+  /** Segments in the log. */
+  segments: number
+  /** Bytes of a torn tail that were set aside and cut: writes that were never acknowledged as durable. */
+  tornBytes: number
+  /** Where it was cut: the segment, the offset in it in bytes, and the LSN of the record due there. */
+  tornAt?: { segment: number; offset: number; lsn: number }
+  /** Whether the last owner closed the log. False with a torn tail. */
+  cleanShutdown: boolean
+  /** Whether the log was made by this open. */
+  created: boolean
+  /** How long recovery took, in milliseconds. */
+  durationMs: number
+}
+
+/** Figures of a log since it was opened. */
+export interface WalStats {
+  /** Calls of `append`, `appendBatch` and `enqueue` that were accepted. */
+  appends: number
+  /** Records written. */
+  records: number
+  /** Bytes of records written. */
+  bytes: number
+  /** Writes they were gathered into. */
+  batches: number
+  /** Flushes, and writes that carried their own durability. */
+  syncs: number
+  /** Bytes of records accepted and not yet written. */
+  queuedBytes: number
+  /** Batches at the disk. */
+  inFlight: number
+  /** Age in milliseconds of the oldest submission that is not yet durable: a disk that never answers shows here. */
+  oldestInFlightMs: number
+  /** Segments completed. */
+  rotations: number
+  /** Operations that failed. */
+  errors: number
+  /** Records gathered into one write, on average; 0 before the first. */
+  recordsPerBatch: number
+  /** From submission to the acknowledgement that was asked for, in milliseconds, over all records. */
+  appendLatencyMs: { p50: number; p99: number; max: number }
+}
+
+/** The LSNs of a batch. */
+export interface WalRange {
+  /** Of the first record. */
+  first: number
+  /** Of the last record. */
+  last: number
+}
+
+let isLeakTold = false
+
+/** Closes logs that were collected without `close()`. It holds the `Log`, never the `Wal`. */
+const collected = new FinalizationRegistry<Log>(log => {
+  if (!isLeakTold) {
+    isLeakTold = true
+    process.emitWarning(
+      `the log in ${log.directory} was garbage collected without close(), and is closed now. Call close() yourself, ` +
+        'or declare it with `await using`: until it is collected it stays locked. This is said once.',
+      { type: 'RingboltWarning', code: 'RINGBOLT_WAL_COLLECTED' },
+    )
+  }
+  // Nobody is left to hear how that went.
+  log.close().catch(() => {})
+})
+
+/**
+ * A write-ahead log: records go in at the end, get numbers (LSNs) from 1 up without gaps, and are there again,
+ * each of them whole and in order, after whatever happened.
+ *
+ * A record is one or more bytes, or none: an empty record is a record. Bytes are copied at the call; what the
+ * caller does to its buffer afterwards changes nothing. Any `ArrayBufferView` will do, and exactly its bytes are
+ * taken.
+ *
+ * A bad argument rejects with a `TypeError` (`ERR_INVALID_ARG_TYPE`) or a `RangeError` (`ERR_OUT_OF_RANGE`) and
+ * changes nothing. Other errors are a {@link WalError}: match on its `code`. If a write or a flush fails, calls in
+ * flight reject with `ERR_WAL_OUTCOME_UNKNOWN` and later ones with `ERR_WAL_POISONED`; close the log and open it
+ * again, which recovers everything that was acknowledged.
+ *
+ * An open log that nobody waits for does not keep the process alive; a pending call does.
+ *
+ * @example
+ * ```ts
+ * import { Wal } from 'ringbolt'
+ *
+ * await using wal = await Wal.open('data/orders')
+ * const lsn = await wal.append(Buffer.from('paid 42')) // on the disk, whatever happens now
+ * for await (const record of wal.read({ from: lsn })) console.log(record.lsn, String(record.data))
+ * ```
+ */
+export class Wal implements AsyncDisposable {
+  readonly #log: Log
+  readonly #ack: Ack
+
+  private constructor(log: Log, ack: Ack) {
+    this.#log = log
+    this.#ack = ack
+    collected.register(this, log, this)
+  }
+
+  /**
+   * Open the log in `directory`, for writing; make it if there is none. A relative path is resolved at the call;
+   * missing parent directories are made.
+   *
+   * Everything that was acknowledged before is there. Of writes that were not, a torn tail may have been cut:
+   * {@link Wal.recovery} tells. Only one log can have a directory open, in any process or worker thread.
+   *
+   * @throws WalError `ERR_WAL_LOCKED` (with the `pid` of its owner), `ERR_WAL_NOT_FOUND`, `ERR_WAL_NOT_EMPTY`,
+   * `ERR_WAL_DAMAGED`, `ERR_WAL_UNSUPPORTED`, `ERR_WAL_NO_SPACE`, `ERR_WAL_IO`
+   * @throws BackendError `ERR_BACKEND_UNAVAILABLE`
+   *
+   * @example
+   * ```ts
+   * const wal = await Wal.open('data/orders', { segmentBytes: 16 * 1024 * 1024 })
+   * console.log(wal.recovery.records, wal.recovery.cleanShutdown)
+   * ```
+   */
+  static async open(directory: string | URL, options?: WalOptions): Promise<Wal> {
+    const request = openRequest(directory, options)
+    return new Wal(await Log.open(request), request.ack)
+  }
+
+  /**
+   * Append a record. Resolves to its LSN, once it and every record before it are durable: they survive a crash of
+   * the process, the kernel and the power. With `{ ack: 'written' }`: once they are written, and survive a crash
+   * of the process; they become durable within `syncIntervalMs`.
+   *
+   * LSNs follow call order, and promises resolve in that order. There is no need to await one before the next: all
+   * that is pending is written together.
+   *
+   * @throws WalError `ERR_WAL_QUEUE_FULL` or `ERR_WAL_RECORD_TOO_LARGE` or `ERR_WAL_NO_SPACE`: nothing was written,
+   * and the log works on; `ERR_WAL_CLOSED`; `ERR_WAL_OUTCOME_UNKNOWN`, `ERR_WAL_POISONED`: see {@link Wal}
+   *
+   * @example
+   * ```ts
+   * const lsns = await Promise.all(lines.map(line => wal.append(Buffer.from(line))))
+   * ```
+   */
+  append(record: Uint8Array | ArrayBufferView, options?: AppendOptions): Promise<number> {
+    try {
+      const bytes = bytesOf(record, 'record')
+      const ack = options === undefined ? this.#ack : appendAck(options, this.#ack)
+      return this.#log.append(bytes, ack === 'durable')
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Append several records as one: after a crash all of them are there, or none. Otherwise as {@link Wal.append}.
+   * Together they are at most about half a segment.
+   *
+   * @throws RangeError `ERR_OUT_OF_RANGE` if there are none
+   * @throws WalError as {@link Wal.append} does
+   *
+   * @example
+   * ```ts
+   * const { first, last } = await wal.appendBatch([debit, credit])
+   * ```
+   */
+  appendBatch(
+    records: readonly (Uint8Array | ArrayBufferView)[],
+    options?: AppendOptions,
+  ): Promise<WalRange> {
+    try {
+      if (!Array.isArray(records)) throw invalidArgType('records', 'an instance of Array', records)
+      if (records.length === 0) throw outOfRange('records.length', '>= 1', 0)
+      const views: Uint8Array[] = []
+      for (let index = 0; index < records.length; index += 1)
+        views.push(bytesOf(records[index], `records[${index}]`))
+      const ack = options === undefined ? this.#ack : appendAck(options, this.#ack)
+      return this.#log.appendBatch(views, ack === 'durable')
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Append a record without a promise, for rates where a promise for each is too much: returns its LSN at once.
+   * Nothing says when it is written or durable but {@link Wal.durable}. Until it is written it counts as a pending
+   * call.
+   *
+   * If it turns out that there is no space for it, the log takes no more work: `durable()` rejects with
+   * `ERR_WAL_NO_SPACE`, later calls with `ERR_WAL_POISONED`.
+   *
+   * @throws At the call, what {@link Wal.append} would reject with at the call.
+   *
+   * @example
+   * ```ts
+   * for (const event of events) wal.enqueue(event)
+   * await wal.durable()
+   * ```
+   */
+  enqueue(record: Uint8Array | ArrayBufferView): number {
+    return this.#log.enqueue(bytesOf(record, 'record'))
+  }
+
+  /**
+   * Resolves once every record up to `lsn` (the last one given out, where it is left out) is durable, to the newest
+   * LSN that is. Asks for a flush, so it does not wait for `syncIntervalMs`.
+   *
+   * @throws RangeError `ERR_OUT_OF_RANGE` if `lsn` was not given out yet
+   * @throws WalError `ERR_WAL_CLOSED`; `ERR_WAL_NO_SPACE`: see {@link Wal.enqueue}; `ERR_WAL_OUTCOME_UNKNOWN`,
+   * `ERR_WAL_POISONED`: see {@link Wal}
+   *
+   * @example
+   * ```ts
+   * const lsn = wal.enqueue(record)
+   * await wal.durable(lsn)
+   * ```
+   */
+  durable(lsn?: number | bigint): Promise<number> {
+    try {
+      return this.#log.durable(lsn === undefined ? undefined : lsnOf('lsn', lsn))
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Make everything that was appended before this call durable. Resolves to the newest durable LSN.
+   *
+   * @throws WalError `ERR_WAL_CLOSED`; `ERR_WAL_OUTCOME_UNKNOWN`, `ERR_WAL_POISONED`: see {@link Wal}
+   *
+   * @example
+   * ```ts
+   * await wal.append(record, { ack: 'written' })
+   * await wal.flush()
+   * ```
+   */
+  flush(): Promise<number> {
+    try {
+      return this.#log.flush()
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  /**
+   * Resolves when fewer bytes than half of `queueBytesMax` wait to be written: at once, if that is so. The way to go
+   * on after `ERR_WAL_QUEUE_FULL`, or not to meet it.
+   *
+   * @throws WalError `ERR_WAL_CLOSED`; `ERR_WAL_OUTCOME_UNKNOWN`, `ERR_WAL_POISONED`: see {@link Wal}
+   *
+   * @example
+   * ```ts
+   * for (const record of source) {
+   *   if (wal.queuedBytes > 32 * 1024 * 1024) await wal.drained()
+   *   wal.enqueue(record)
+   * }
+   * ```
+   */
+  async drained(): Promise<void> {
+    await this.#log.drained()
+  }
+
+  /**
+   * Read records in order: durable ones, up to the newest at the time reading begins. Each is checked as it is
+   * read. Leaving the loop early closes what it held; reading that began goes on over a `close()`.
+   *
+   * @throws While iterating. WalError `ERR_WAL_TRUNCATED` if `from` is below the first LSN kept, `ERR_WAL_DAMAGED` at a
+   * record that is not what was written, `ERR_WAL_IO`, `ERR_WAL_CLOSED`, `ERR_WAL_POISONED`; `signal.reason`
+   *
+   * @example
+   * ```ts
+   * for await (const { lsn, data } of wal.read({ from: 100, to: 199 })) console.log(lsn, data.length)
+   * ```
+   */
+  read(options?: ReadOptions): AsyncIterableIterator<WalRecord> {
+    let request: ReadRequest | undefined
+    let failure: unknown
+    try {
+      request = readRequest(options)
+    } catch (error) {
+      failure = error
+    }
+    return this.#read(request, failure)
+  }
+
+  async *#read(request: ReadRequest | undefined, failure: unknown): AsyncGenerator<WalRecord, void, void> {
+    if (request === undefined) throw failure
+    const log = this.#log
+    log.check()
+    request.signal?.throwIfAborted()
+    const { firstLsn } = log
+    const from = request.from ?? firstLsn
+    const to = request.to ?? Number.MAX_SAFE_INTEGER
+    if (from < firstLsn) {
+      throw new WalError(
+        'ERR_WAL_TRUNCATED',
+        `records from LSN ${from} were asked for, and the log begins at ${firstLsn}: read from there`,
+        { firstLsn, path: log.directory },
+      )
+    }
+    if (to < from) return
+    yield* records(log.openReader(from, to), request.signal)
+  }
+
+  /**
+   * Figures since open. After `close()`: the last ones.
+   *
+   * @example
+   * ```ts
+   * const { recordsPerBatch, appendLatencyMs } = wal.stats()
+   * ```
+   */
+  stats(): WalStats {
+    const { p50Ms, p99Ms, maxMs, ...figures } = this.#log.stats()
+    return {
+      appends: this.#log.appends,
+      ...figures,
+      queuedBytes: this.#log.queuedBytes,
+      recordsPerBatch: figures.batches === 0 ? 0 : figures.records / figures.batches,
+      appendLatencyMs: { p50: p50Ms, p99: p99Ms, max: maxMs },
+    }
+  }
+
+  /**
+   * Close the log. Every earlier call settles as it would have; then everything is durable and the lock is released.
+   * May be called at any time, by anyone, more than once: the same promise comes back.
+   *
+   * @throws WalError `ERR_WAL_POISONED` if the log had failed; it is closed all the same, everything is released
+   *
+   * @example
+   * ```ts
+   * await wal.close()
+   * ```
+   */
+  close(): Promise<void> {
+    collected.unregister(this)
+    return this.#log.close()
+  }
+
+  /** Closes the log, at the end of the block of an `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /** Where the log is, as an absolute path. */
+  get directory(): string {
+    return this.#log.directory
+  }
+
+  /** What runs the log. */
+  get backend(): Backend {
+    return this.#log.opened.backend as Backend
+  }
+
+  /** Why that is not io_uring, where `backend: 'auto'` had to take something else. */
+  get backendReason(): string | undefined {
+    return undefined
+  }
+
+  /** What open found. */
+  get recovery(): WalRecovery {
+    const { records, segments, tornBytes, tornAt, cleanShutdown, created, durationMs } = this.#log.opened
+    const recovery: WalRecovery = { records, segments, tornBytes, cleanShutdown, created, durationMs }
+    if (tornAt !== undefined) recovery.tornAt = { ...tornAt }
+    return recovery
+  }
+
+  /** The LSN of the oldest record kept; `lastLsn + 1` where there is none. */
+  get firstLsn(): number {
+    return this.#log.firstLsn
+  }
+
+  /** The newest LSN ever given out; 0 if none was. */
+  get lastLsn(): number {
+    return this.#log.lastLsn
+  }
+
+  /** Every record up to here is durable, as far as this thread has heard. */
+  get durableLsn(): number {
+    return this.#log.durableLsn
+  }
+
+  /** Bytes of records accepted and, as far as this thread has heard, not yet written. */
+  get queuedBytes(): number {
+    return this.#log.queuedBytes
+  }
+
+  /** Whether `close()` was called. */
+  get closed(): boolean {
+    return this.#log.isClosed
+  }
+}
