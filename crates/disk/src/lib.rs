@@ -476,4 +476,3 @@ impl fmt::Debug for Disk {
         write!(f, "Disk({})", self.backend.name())
     }
 }
-

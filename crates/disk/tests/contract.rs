@@ -248,6 +248,27 @@ fn jobs_run_in_order_and_what_they_open_travels_back(disk: Disk, dir: &Path) {
     assert!(order.lock().unwrap().iter().copied().eq(0..COUNT));
 }
 
+fn the_end_of_a_job_always_ends_wait(disk: Disk, dir: &Path) {
+    // Goal: it comes from another thread, at any moment of this one's way into and out of its sleep. Method:
+    // without a deadline, so that one left lying is waited for without end.
+    let (fs, mut driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    write(&mut *driver, &file, 0, &pattern(1, GRAIN), WriteMode::Plain);
+    let mut out = Vec::new();
+    for round in 0..3000 {
+        driver.submit(Token(0), Op::Job(Box::new(|_| Ok(None))));
+        let beside = usize::from(round % 3 == 0);
+        if beside > 0 {
+            let buffer = Buffer::zeroed(GRAIN);
+            driver.submit(Token(1), Op::Read { file: file.clone(), at: 0, buffer });
+        }
+        while out.len() < 1 + beside {
+            driver.wait(None, &mut out);
+        }
+        assert_eq!(out.drain(..).map(|done| usize::from(done.token == Token(0))).sum::<usize>(), 1);
+    }
+}
+
 fn a_job_that_fails_is_its_own_completion_and_others_go_on(disk: Disk, dir: &Path) {
     let (_, mut driver) = build(disk);
     let missing = dir.join("missing");
@@ -487,6 +508,9 @@ fn renaming_replaces_and_removing_takes_the_name_only(disk: Disk, dir: &Path) {
     assert!(!fs.is_linked(&replaced, &new).unwrap(), "its name leads to another file");
     assert_eq!(read_cold(&*fs, &fs.open(&new, OpenOptions::READ).unwrap(), 0, 10), b"moved");
 
+    fs.open(&old, NEW).unwrap();
+    assert!(!fs.is_linked(&file, &old).unwrap(), "its old name leads to another file, and it has one itself");
+
     fs.remove(&new).unwrap();
     assert!(!fs.is_linked(&file, &new).unwrap());
     assert_eq!(fs.stat(&new).unwrap(), None);
@@ -568,6 +592,7 @@ suite! {
     a_lone_write_is_answered_beside_queued_ones
     a_sync_follows_the_writes_before_it
     jobs_run_in_order_and_what_they_open_travels_back
+    the_end_of_a_job_always_ends_wait
     a_job_that_fails_is_its_own_completion_and_others_go_on
     a_wake_ends_wait_also_ahead_of_time
     no_wake_is_lost_between_threads
@@ -627,14 +652,17 @@ mod os {
         }
         // The shell makes the child ignore SIGXFSZ, which plain writes above the limit raise and which would
         // end it; what is ignored stays so across `exec`.
-        let status = Command::new("/bin/sh")
+        // Its output goes through a pipe: a file it shares with us would fall under its limits.
+        let output = Command::new("/bin/sh")
             .args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"])
             .arg(std::env::current_exe().unwrap())
             .args([test, "--exact", "--nocapture"])
             .env(CHILD, "1")
-            .status()
+            .output()
             .unwrap();
-        assert!(status.success(), "the child says why above");
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{}{}", said(&output.stdout), said(&output.stderr));
+        assert!(said(&output.stdout).contains("1 passed"), "the child did not find its test");
     }
 
     fn limit(resource: Resource, current: u64) {
@@ -811,12 +839,47 @@ mod os {
     fn a_ring_that_finds_room_for_some_of_its_descriptors_fails_without_a_panic() {
         // Goal: the runtime has descriptors of its own. Method: one more each time, until it fits.
         in_a_child("os::a_ring_that_finds_room_for_some_of_its_descriptors_fails_without_a_panic", || {
-            let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
-            let refused = (0..20).take_while(|more| {
-                limit(Resource::Nofile, open + more);
-                (system().driver)().is_err()
+            let fits = (3..100).any(|descriptors| {
+                limit(Resource::Nofile, descriptors);
+                match (system().driver)() {
+                    Ok(_) => true,
+                    Err(error) => {
+                        assert_eq!(error.errno, Errno::MFILE.raw_os_error(), "{error}");
+                        false
+                    }
+                }
             });
-            assert!((1..20).contains(&refused.count()));
+            assert!(fits, "each refusal kept some of the room it was given");
+        });
+    }
+
+    #[test]
+    fn no_descriptor_is_inherited_by_a_program_that_is_started() {
+        // Goal: a program started meanwhile holds no lock and no file of ours. Method: the close-on-exec bit of
+        // every descriptor that was not there before.
+        in_a_child("os::no_descriptor_is_inherited_by_a_program_that_is_started", || {
+            let all = || -> Vec<_> {
+                let entries = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+                entries.map(|entry| entry.unwrap().path()).collect()
+            };
+            let before = all();
+            let dir = tempfile::tempdir().unwrap();
+            let (fs, mut driver) = build(system());
+            let file = fs.open(&dir.path().join("file"), NEW.with_direct(true)).unwrap();
+            write(&mut *driver, &file, 0, &pattern(1, GRAIN), WriteMode::Dsync);
+            let mut seen = 0;
+            for path in all() {
+                // The descriptor of the listing itself is gone by now.
+                let Ok(info) = std::fs::read_to_string(&path) else { continue };
+                if before.contains(&path) {
+                    continue;
+                }
+                let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+                let flags = u32::from_str_radix(flags, 8).unwrap();
+                assert_ne!(flags & rustix::fs::OFlags::CLOEXEC.bits(), 0, "{}: {info}", path.display());
+                seen += 1;
+            }
+            assert!(seen >= 3, "a file, a ring and an epoll at least, not {seen}");
         });
     }
 

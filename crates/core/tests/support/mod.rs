@@ -1,6 +1,5 @@
 //! A log on a simulated machine, stepped by hand, beside a model of what it was told and what it promised.
 
-
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -38,7 +37,13 @@ impl Model {
     }
 
     /// Add a run; its content is told from every other's by `salt`.
-    pub(crate) fn run(&mut self, rng: &mut SmallRng, salt: u64, count: usize, bytes_max: usize) -> &[Vec<u8>] {
+    pub(crate) fn run(
+        &mut self,
+        rng: &mut SmallRng,
+        salt: u64,
+        count: usize,
+        bytes_max: usize,
+    ) -> &[Vec<u8>] {
         let first = self.records.len();
         for _ in 0..count {
             let mut record = vec![0; rng.random_range(0..=bytes_max)];

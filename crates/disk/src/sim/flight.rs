@@ -90,6 +90,7 @@ impl Flight {
         let errno = errno.raw_os_error();
         match self.work {
             Work::Read { at, .. } => Error::new("pread", &self.path, errno).at(at),
+            Work::Write { at, fate: Fate::Pending, .. } => Error::new("pwrite", &self.path, errno).at(at),
             Work::Write { at, .. } => Error::new("pwritev2", &self.path, errno).at(at),
             Work::Sync { .. } => Error::new("fdatasync", &self.path, errno),
         }
@@ -99,8 +100,9 @@ impl Flight {
 impl World {
     /// Put an operation in flight.
     pub(super) fn launch(&mut self, mut flight: Flight) {
-        if !self.descriptions.contains_key(&flight.description) {
-            // Its process is dead, and somebody passed the handle on.
+        let description = self.descriptions.get(&flight.description);
+        if description.is_none_or(|it| flight.write().is_some() && !it.is_writable) {
+            // Its process is dead, and somebody passed the handle on; or it was opened for reading only.
             let outcome = Err(flight.error(Errno::BADF));
             if let Some(driver) = flight.driver {
                 self.finish(driver, Finish { token: flight.token, outcome });
