@@ -106,9 +106,10 @@ export class RingboltError extends Error {
     const { cause, ...rest } = details
     super(message, cause === undefined ? undefined : { cause })
     this.code = code
-    for (const [name, value] of Object.entries(rest)) {
-      if (value !== undefined)
-        Object.defineProperty(this, name, { value, enumerable: true, configurable: true })
+    // Few at a time and often none: a loop over what is there, since a refused append must stay cheap.
+    for (const name in rest) {
+      const value = rest[name as keyof typeof rest]
+      if (value !== undefined) (this as Record<string, unknown>)[name] = value
     }
   }
 }

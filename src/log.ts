@@ -294,8 +294,10 @@ export class Log implements Watcher {
   #submitted(lastLsn: number, durable: boolean, refused: Failure | null): void {
     if (refused !== null) {
       // What this side checks, the service does not refuse: it has failed meanwhile, and the news is on its way.
-      // Where it has not, the two sides disagree, and going on would give numbers to the wrong records.
-      if (refused.code !== 'ERR_WAL_POISONED') this.#fail(errorOf(refused))
+      if (refused.code === 'ERR_WAL_POISONED') return
+      // Otherwise the two sides disagree, and going on would give numbers to the wrong records.
+      this.#fail(errorOf(refused))
+      native.close(this.#id)
       return
     }
     if (durable) this.#wantedLsn = lastLsn

@@ -78,3 +78,15 @@ fn records_over_several_segments_are_there_after_a_close() {
     }
     assert_eq!(lsn, 2000);
 }
+
+#[test]
+fn a_close_asked_for_while_the_log_opens_is_heard() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for _ in 0..20 {
+        let options = Options::new(directory.path().join("log"));
+        let handle = Handle::open(options, ringbolt_disk::disk(), Box::new(|| {}));
+        handle.close();
+        handle.join();
+        assert_eq!(handle.failure().map(|error| error.to_string()), None);
+    }
+}

@@ -8,7 +8,7 @@
 //! | `process.exit()` on the main thread, SIGKILL | nobody | nobody: what was acknowledged is on the disk, and the kernel drops the locks with the last write |
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -26,9 +26,9 @@ thread_local! {
     /// The environments of this thread: one for each copy of the package that opened a log. JavaScript knows them,
     /// and its logs, by number. An object of a class would be looked up, checked and rooted anew by every call,
     /// which costs a microsecond; a number costs nothing.
-    static ENVIRONMENTS: RefCell<HashMap<u32, Arc<Environment>>> = RefCell::default();
+    static ENVIRONMENTS: RefCell<BTreeMap<u32, Arc<Environment>>> = RefCell::default();
     /// The logs of this thread, open or not yet released.
-    static LOGS: RefCell<HashMap<u32, Arc<Log>>> = RefCell::default();
+    static LOGS: RefCell<BTreeMap<u32, Arc<Log>>> = RefCell::default();
 }
 
 /// Never used twice in a process: a number that outlives its log, or its environment, finds nothing.

@@ -89,6 +89,7 @@ pub fn submit(
 
 /// The same for records that lie apart.
 #[napi]
+#[expect(clippy::needless_pass_by_value, reason = "the crossing hands over a vector")]
 pub fn submit_apart(
     wal: u32,
     records: Vec<&[u8]>,

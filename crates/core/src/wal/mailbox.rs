@@ -224,6 +224,8 @@ impl Shared {
         inbox.opened = Some(opened);
         drop(inbox);
         (self.listener)();
+        // What was asked while there was nobody to wake, a close above all, is for the first turn to find.
+        self.wake();
     }
 
     /// Take what the log has a place for.

@@ -1,0 +1,95 @@
+/** What several test files need: directories that vanish, children that run a script, errors caught. */
+import { execFile, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { onTestFinished } from 'vitest'
+import type { ErrorDetails } from '../src/index.js'
+
+export const root: string = fileURLToPath(new URL('..', import.meta.url))
+
+/** A fresh directory, removed after the test. */
+export function temporary(): string {
+  const directory = mkdtempSync(join(tmpdir(), 'ringbolt-test-'))
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
+  return directory
+}
+
+/** What a promise rejects with, or a function throws. */
+export async function caught(
+  doing: PromiseLike<unknown> | (() => unknown),
+): Promise<Error & ErrorDetails & { code?: string }> {
+  try {
+    await (typeof doing === 'function' ? doing() : doing)
+  } catch (error) {
+    if (error instanceof Error) return error
+    throw new Error(`not an Error: ${String(error)}`)
+  }
+  throw new Error('it was expected to fail')
+}
+
+/** Everything an iterable yields. */
+export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
+}
+
+/** The records as text. */
+export async function texts(records: AsyncIterable<{ data: Uint8Array }>): Promise<string[]> {
+  return (await collect(records)).map(({ data }) => Buffer.from(data).toString())
+}
+
+const script = (body: string) => [
+  '--input-type=module',
+  '--eval',
+  `import { Wal } from 'ringbolt'\nconst directory = process.argv[1]\n${body}`,
+]
+
+export interface Ended {
+  stdout: string
+  stderr: string
+  code: number | null
+  signal: NodeJS.Signals | null
+}
+
+/** Run a script in a process of its own, as a user has it: against the built package. */
+export async function child(directory: string, body: string, flags: string[] = []): Promise<Ended> {
+  try {
+    const options = { cwd: root, timeout: 20_000 }
+    const { stdout, stderr } = await promisify(execFile)(
+      process.execPath,
+      [...flags, ...script(body), directory],
+      options,
+    )
+    return { stdout, stderr, code: 0, signal: null }
+  } catch (error) {
+    const { stdout, stderr, code, signal } = error as Ended
+    return { stdout, stderr, code, signal }
+  }
+}
+
+/** Start a script and wait for its first line of output. The process is killed after the test. */
+export async function started(
+  directory: string,
+  body: string,
+): Promise<{ pid: number; line: string; kill(): Promise<void> }> {
+  const process_ = spawn(process.execPath, [...script(body), directory], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const ended = new Promise<void>(resolve => process_.once('exit', () => resolve()))
+  const kill = () => {
+    process_.kill('SIGKILL')
+    return ended
+  }
+  onTestFinished(kill)
+  let line = ''
+  for await (const chunk of process_.stdout) {
+    line += String(chunk)
+    if (line.includes('\n')) break
+  }
+  return { pid: process_.pid as number, line: line.trim(), kill }
+}

@@ -1,0 +1,103 @@
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { expect, test } from 'vitest'
+import { appendAck, lsnOf, openRequest, readRequest } from '../src/options.js'
+
+const wrongType = expect.objectContaining({ name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' })
+const outOfRange = expect.objectContaining({ name: 'RangeError', code: 'ERR_OUT_OF_RANGE' })
+
+test('what_is_left_out_has_the_documented_default', () => {
+  expect(openRequest('/a/b', undefined)).toEqual({
+    directory: '/a/b',
+    ack: 'durable',
+    create: true,
+    segmentBytes: 64 * 1024 * 1024,
+    queueBytesMax: 64 * 1024 * 1024,
+    sync: 'auto',
+    directIo: true,
+    lockTimeoutMs: 250,
+    check: 'tail',
+    syncIntervalMs: 1000,
+    fileMode: 0o600,
+    signal: undefined,
+  })
+  expect(openRequest('/a/b', { ack: undefined })).toEqual(openRequest('/a/b', {}))
+})
+
+test('a_directory_is_resolved_at_the_call', () => {
+  expect(openRequest('a/../b', {}).directory).toBe(resolve('b'))
+  expect(openRequest(pathToFileURL('/a b/c'), {}).directory).toBe(join('/', 'a b', 'c'))
+})
+
+test.each([
+  [undefined, wrongType],
+  [null, wrongType],
+  [7, wrongType],
+  [Buffer.from('/a'), wrongType],
+  ['', outOfRange],
+  ['/a\0b', outOfRange],
+  [new URL('http://a/b'), outOfRange],
+])('directory %o is refused', (directory, error) => {
+  expect(() => openRequest(directory, {})).toThrow(error)
+})
+
+test.each([
+  ['a', wrongType],
+  [null, wrongType],
+  [{ backend: 'uring' }, outOfRange],
+  [{ backend: 1 }, wrongType],
+  [{ ack: 'none' }, outOfRange],
+  [{ ack: null }, wrongType],
+  [{ create: 1 }, wrongType],
+  [{ segmentBytes: '1' }, wrongType],
+  [{ segmentBytes: 1024 * 1024 - 4096 }, outOfRange],
+  [{ segmentBytes: 1024 * 1024 + 1 }, outOfRange],
+  [{ segmentBytes: 1024 * 1024 * 1024 + 4096 }, outOfRange],
+  [{ segmentBytes: Number.NaN }, outOfRange],
+  [{ queueBytesMax: 0 }, outOfRange],
+  [{ queueBytesMax: 1.5 }, outOfRange],
+  [{ queueBytesMax: Number.POSITIVE_INFINITY }, outOfRange],
+  [{ sync: 'fsync' }, outOfRange],
+  [{ directIo: 'yes' }, wrongType],
+  [{ lockTimeoutMs: -1 }, outOfRange],
+  [{ lockTimeoutMs: 2 ** 31 }, outOfRange],
+  [{ check: true }, wrongType],
+  [{ syncIntervalMs: 0 }, outOfRange],
+  [{ fileMode: 0o1000 }, outOfRange],
+  [{ signal: {} }, wrongType],
+  [{ signal: new EventTarget() }, wrongType],
+])('options %o are refused', (options, error) => {
+  expect(() => openRequest('/a', options)).toThrow(error)
+})
+
+test('a_backend_named_that_this_version_lacks_is_refused_with_the_reason', () => {
+  const error = expect.objectContaining({
+    name: 'BackendError',
+    code: 'ERR_BACKEND_UNAVAILABLE',
+    reason: expect.stringContaining('not have it yet'),
+  })
+  expect(() => openRequest('/a', { backend: 'threads' })).toThrow(error)
+  openRequest('/a', { backend: 'io_uring' })
+  // Arguments come first.
+  expect(() => openRequest('/a', { backend: 'threads', check: 1 })).toThrow(wrongType)
+})
+
+test('an_lsn_is_a_safe_integer_or_a_bigint', () => {
+  expect(lsnOf('lsn', 0)).toBe(0)
+  expect(lsnOf('lsn', 2n ** 53n - 1n)).toBe(Number.MAX_SAFE_INTEGER)
+  for (const wrong of [-1, 1.5, Number.NaN, 2 ** 53, -1n, 2n ** 53n])
+    expect(() => lsnOf('lsn', wrong)).toThrow(outOfRange)
+  for (const wrong of ['1', null, {}]) expect(() => lsnOf('lsn', wrong)).toThrow(wrongType)
+})
+
+test('ranges_and_acks_are_checked', () => {
+  expect(readRequest(undefined)).toEqual({ from: undefined, to: undefined, signal: undefined })
+  expect(readRequest({ from: 3n, to: 2 })).toEqual({ from: 3, to: 2, signal: undefined })
+  expect(() => readRequest({ from: 'x' })).toThrow(wrongType)
+  expect(() => readRequest({ to: -1 })).toThrow(outOfRange)
+  expect(() => readRequest(5)).toThrow(wrongType)
+  expect(appendAck({}, 'written')).toBe('written')
+  expect(appendAck({ ack: 'durable' }, 'written')).toBe('durable')
+  expect(() => appendAck({ ack: 'x' }, 'written')).toThrow(outOfRange)
+  expect(() => appendAck(null, 'written')).toThrow(wrongType)
+})
