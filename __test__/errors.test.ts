@@ -84,3 +84,8 @@ test('an_error_prints_its_name_its_message_and_its_details', () => {
   expect(text).not.toContain('errno')
   expect(text).not.toContain('Symbol')
 })
+
+test('a_panic_below_becomes_an_exception_and_the_process_goes_on', () => {
+  // There is no such log: the facade never asks that.
+  expect(() => native.close(0)).toThrow('ringbolt has a bug, please report it')
+})

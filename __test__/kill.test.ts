@@ -9,7 +9,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { Wal } from '../src/index.js'
 import { root } from './helpers.js'
 
-const rounds = process.env.RINGBOLT_LONG === undefined ? 100 : 1000
+const rounds = process.env['RINGBOLT_LONG'] === undefined ? 100 : 1000
 
 /** Records tell their LSN and have a length of their own; small segments, so that some kills hit a rotation. */
 const appending = `
@@ -64,7 +64,11 @@ const disks: [string, string][] = [
 ]
 
 for (const [disk, parent] of disks) {
-  test.skipIf(!existsSync(parent))(`a_kill_loses_nothing_acknowledged on ${disk}`, () => run(parent), 2_400_000)
+  test.skipIf(!existsSync(parent))(
+    `a_kill_loses_nothing_acknowledged on ${disk}`,
+    () => run(parent),
+    2_400_000,
+  )
 }
 
 async function run(parent: string): Promise<void> {

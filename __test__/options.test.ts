@@ -19,6 +19,7 @@ test('what_is_left_out_has_the_documented_default', () => {
     check: 'tail',
     syncIntervalMs: 1000,
     fileMode: 0o600,
+    onProgress: undefined,
     signal: undefined,
   })
   expect(openRequest('/a/b', { ack: undefined })).toEqual(openRequest('/a/b', {}))
@@ -64,6 +65,7 @@ test.each([
   [{ check: true }, wrongType],
   [{ syncIntervalMs: 0 }, outOfRange],
   [{ fileMode: 0o1000 }, outOfRange],
+  [{ onProgress: 'often' }, wrongType],
   [{ signal: {} }, wrongType],
   [{ signal: new EventTarget() }, wrongType],
 ])('options %o are refused', (options, error) => {

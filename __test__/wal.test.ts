@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { expect, test } from 'vitest'
-import { Wal } from '../src/index.js'
+import { type Progress, Wal } from '../src/index.js'
 import { collect, temporary, texts } from './helpers.js'
 
 const bytes = (text: string) => Buffer.from(text)
@@ -283,3 +283,17 @@ function openFiles(): string[] {
     }
   })
 }
+
+test('a_long_recovery_tells_how_far_it_has_come', async () => {
+  const directory = temporary()
+  const wal = await Wal.open(directory)
+  const record = Buffer.alloc(1024 * 1024)
+  await Promise.all(Array.from({ length: 50 }, () => wal.append(record)))
+  await wal.close()
+  const told: Progress[] = []
+  await using again = await Wal.open(directory, { check: 'all', onProgress: progress => told.push(progress) })
+  expect(again.recovery.records).toBe(50)
+  expect(told.length).toBeGreaterThan(0)
+  for (const { bytes, totalBytes } of told) expect(bytes).toBeLessThanOrEqual(totalBytes)
+  expect(told).toEqual(told.toSorted((a, b) => a.bytes - b.bytes))
+})

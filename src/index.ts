@@ -12,6 +12,6 @@ export {
   WalError,
   type WalErrorCode,
 } from './errors.js'
-export type { Ack, AppendOptions, Backend, ReadOptions, WalOptions } from './options.js'
+export type { Ack, AppendOptions, Backend, Progress, ReadOptions, WalOptions } from './options.js'
 export type { WalRecord } from './records.js'
 export { Wal, type WalRange, type WalRecovery, type WalStats } from './wal.js'

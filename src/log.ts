@@ -37,7 +37,7 @@ const stagingBytesMax = 256 * 1024
 const frameOverhead = 4096 + 64
 
 // Where `poll` writes. One for all logs: it is read before anybody else can poll.
-const status = new Float64Array(7)
+const status = new Float64Array(Object.keys(Status).length)
 const statusBytes = Buffer.from(status.buffer)
 
 export class Log implements Watcher {
@@ -97,7 +97,7 @@ export class Log implements Watcher {
     this.#request = request
     this.#batchBytesMax = request.segmentBytes / 2 - frameOverhead
     this.#staging = new Staging(Math.min(stagingBytesMax, this.#batchBytesMax))
-    const { ack: _, signal: __, ...options } = request
+    const { ack: _, signal: __, onProgress: ___, ...options } = request
     this.#id = openNative(this, options)
   }
 
@@ -369,7 +369,8 @@ export class Log implements Watcher {
     native.poll(this.#id, statusBytes)
     const phase = status[Status.phase]
     const ended = status[Status.ended] === 1
-    if (this.#opened === undefined && phase !== Phase.opening) this.#lookOpening(phase === Phase.open)
+    if (phase === Phase.opening) this.#tellProgress()
+    else if (this.#opened === undefined) this.#lookOpening(phase === Phase.open)
 
     if ((status[Status.epoch] as number) > this.#epoch) this.#refuse()
     const writtenLsn = status[Status.writtenLsn] as number
@@ -390,6 +391,14 @@ export class Log implements Watcher {
     if (this.#drains.count > 0 && this.#isDrained()) this.#drains.settle(0)
     if (ended) this.#end()
     else if (this.#holds && !this.#isOutstanding()) this.#letGo()
+  }
+
+  #tellProgress(): void {
+    const bytes = status[Status.recoveryBytes] as number
+    const totalBytes = status[Status.recoveryBytesTotal] as number
+    const { onProgress } = this.#request
+    // In a tick of its own: what it throws surfaces as uncaught, and other logs still get their news.
+    if (totalBytes > 0 && onProgress !== undefined) process.nextTick(onProgress, { bytes, totalBytes })
   }
 
   /** The first look that finds the log open, or that could not be opened. */

@@ -40,6 +40,8 @@ export const Status = {
   bytesWritten: 4,
   flushesDone: 5,
   epoch: 6,
+  recoveryBytes: 7,
+  recoveryBytesTotal: 8,
 } as const
 
 /** Values of {@link Status.phase}. */

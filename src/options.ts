@@ -84,8 +84,18 @@ export interface WalOptions {
    * @defaultValue `0o600`
    */
   fileMode?: number
+  /** Is told how far a long recovery has come, each time it has read some 16 MiB more. */
+  onProgress?: (progress: Progress) => void
   /** Gives up waiting for open: the promise rejects with `signal.reason`, and the log is closed once it is open. */
   signal?: AbortSignal
+}
+
+/** How far something long has come. */
+export interface Progress {
+  /** Bytes done. */
+  bytes: number
+  /** Bytes there are to do. */
+  totalBytes: number
 }
 
 /** Which records to read. */
@@ -123,6 +133,7 @@ export interface OpenRequest {
   readonly check: 'tail' | 'all'
   readonly syncIntervalMs: number
   readonly fileMode: number
+  readonly onProgress: ((progress: Progress) => void) | undefined
   readonly signal: AbortSignal | undefined
 }
 
@@ -152,6 +163,7 @@ export function openRequest(directory: unknown, options: unknown): OpenRequest {
     check: oneOf('options.check', given.check, ['tail', 'all'], 'tail'),
     syncIntervalMs: integerOf('options.syncIntervalMs', given.syncIntervalMs, 1, millisecondsMax, 1000),
     fileMode: integerOf('options.fileMode', given.fileMode, 0, 0o777, 0o600),
+    onProgress: functionOf('options.onProgress', given.onProgress),
     signal: signalOf('options.signal', given.signal),
   }
   if (backend === 'threads') {
@@ -239,6 +251,12 @@ function integerOf(name: string, value: unknown, least: number, most: number, fa
   if (!Number.isSafeInteger(value)) throw outOfRange(name, 'an integer', value)
   if (value < least || value > most) throw outOfRange(name, `>= ${least} and <= ${most}`, value)
   return value
+}
+
+function functionOf<F extends (...args: never) => void>(name: string, value: unknown): F | undefined {
+  if (value !== undefined && typeof value !== 'function')
+    throw invalidArgType(name, 'of type function', value)
+  return value as F | undefined
 }
 
 function signalOf(name: string, value: unknown): AbortSignal | undefined {

@@ -1,5 +1,7 @@
 //! The log's functions, free ones over the log's number. Those on the path of an append are cheap.
 
+#![expect(clippy::needless_pass_by_value, reason = "arguments are handed over by the crossing, vectors too")]
+
 use std::time::Duration;
 
 use napi::bindgen_prelude::BufferSlice;
@@ -89,7 +91,6 @@ pub fn submit(
 
 /// The same for records that lie apart.
 #[napi]
-#[expect(clippy::needless_pass_by_value, reason = "the crossing hands over a vector")]
 pub fn submit_apart(
     wal: u32,
     records: Vec<&[u8]>,
@@ -131,8 +132,9 @@ pub fn release(wal: u32) -> napi::Result<()> {
     guard(|| lifecycle::release(wal))
 }
 
-/// Write where a log is into `status`, as seven doubles: phase (0 opening, 1 open, 2 failed, 3 closed), whether its
-/// thread has ended (0 or 1), written LSN, durable LSN, bytes of records written, flush requests answered, epoch.
+/// Write where a log is into `status`, as nine doubles: phase (0 opening, 1 open, 2 failed, 3 closed), whether its
+/// thread has ended (0 or 1), written LSN, durable LSN, bytes of records written, flush requests answered, epoch,
+/// bytes that recovery has read, and will have read.
 #[napi]
 pub fn poll(wal: u32, mut status: BufferSlice<'_>) -> napi::Result<()> {
     with(wal, |handle| {
@@ -151,6 +153,8 @@ pub fn poll(wal: u32, mut status: BufferSlice<'_>) -> napi::Result<()> {
             number(now.bytes_written),
             number(now.flushes_done),
             number(now.epoch),
+            number(now.recovery_bytes.0),
+            number(now.recovery_bytes.1),
         ];
         for (place, word) in status.chunks_exact_mut(size_of::<f64>()).zip(words) {
             place.copy_from_slice(&word.to_ne_bytes());
