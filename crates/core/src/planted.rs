@@ -30,6 +30,23 @@ pub enum Bug {
 }
 
 #[cfg(feature = "planted")]
+impl Bug {
+    /// Every one of them.
+    pub const ALL: &'static [Self] = &[
+        Self::AcknowledgeBeforeFlush,
+        Self::DsyncProvesEarlierFrames,
+        Self::FlushProvesOtherSegments,
+        Self::NoOffsetInChecksum,
+        Self::CutAtDamage,
+        Self::TrustCachedFrames,
+        Self::NoSegmentLocks,
+        Self::NoIncarnationRule,
+        Self::RemoveBeforeDirectorySync,
+        Self::HeadBeforeSync,
+    ];
+}
+
+#[cfg(feature = "planted")]
 mod switch {
     use super::Bug;
     use std::cell::Cell;

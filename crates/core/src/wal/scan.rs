@@ -500,9 +500,8 @@ pub(crate) fn holds_anything(
     for offset in (GRAIN..len).step_by(GRAIN as usize) {
         let bytes = window.get(offset, GRAIN.min(len - offset) as usize)?;
         anything |= *bytes != ZEROS[..bytes.len()];
-        frames |= log_id.is_some_and(|log_id| {
-            Header::parse(bytes, Place { log_id, segment: number, offset }).is_some()
-        });
+        frames |= log_id
+            .is_some_and(|log_id| Header::parse(bytes, Place { log_id, segment: number, offset }).is_some());
     }
     Ok((frames, anything))
 }

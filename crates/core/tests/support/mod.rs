@@ -1,6 +1,9 @@
 //! A log on a simulated machine, stepped by hand, beside a model of what it was told and what it promised.
 
+#![allow(dead_code, reason = "every test file takes what it needs of this one")]
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -38,7 +41,13 @@ impl Model {
     }
 
     /// Add a run; its content is told from every other's by `salt`.
-    pub(crate) fn run(&mut self, rng: &mut SmallRng, salt: u64, count: usize, bytes_max: usize) -> &[Vec<u8>] {
+    pub(crate) fn run(
+        &mut self,
+        rng: &mut SmallRng,
+        salt: u64,
+        count: usize,
+        bytes_max: usize,
+    ) -> &[Vec<u8>] {
         let first = self.records.len();
         for _ in 0..count {
             let mut record = vec![0; rng.random_range(0..=bytes_max)];
@@ -60,6 +69,7 @@ impl Model {
 }
 
 /// An open log on a machine.
+#[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) handle: Arc<Handle>,
     pub(crate) service: Service,
@@ -155,6 +165,17 @@ pub(crate) fn read_all(mut reader: Reader) -> Result<Vec<Vec<u8>>, Error> {
         assert!(rest.is_empty());
     }
     Ok(records)
+}
+
+/// A file of the log.
+pub(crate) fn path(name: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(name)
+}
+
+/// What a machine holds, but for the one file that a refused open may touch.
+pub(crate) fn without_lock(mut snapshot: BTreeMap<PathBuf, Vec<u8>>) -> BTreeMap<PathBuf, Vec<u8>> {
+    snapshot.remove(&path("LOCK"));
+    snapshot
 }
 
 pub(crate) fn rng(seed: u64) -> SmallRng {
