@@ -6,6 +6,7 @@
 
 /// A mistake that the log could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "planted"), expect(unreachable_pub, reason = "public only where tests switch it"))]
 pub enum Bug {
     /// Acknowledge a plain write when it is complete, before its flush.
     AcknowledgeBeforeFlush,
