@@ -28,6 +28,10 @@ pub enum Bug {
     RemoveBeforeDirectorySync,
     /// Replace HEAD at open before the recovered files are synced.
     HeadBeforeSync,
+    /// Flush again after a flush that failed.
+    RetryFlush,
+    /// Take an error of the disk while reading for the end of the log.
+    ReadErrorEndsLog,
 }
 
 #[cfg(feature = "planted")]
@@ -44,6 +48,8 @@ impl Bug {
         Self::NoIncarnationRule,
         Self::RemoveBeforeDirectorySync,
         Self::HeadBeforeSync,
+        Self::RetryFlush,
+        Self::ReadErrorEndsLog,
     ];
 }
 

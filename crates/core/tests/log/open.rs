@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ringbolt_core::Code;
-use ringbolt_core::wal::{Options, SyncMode};
+use ringbolt_core::wal::{Handle, Options, Phase, SyncMode};
 use ringbolt_disk::sim::{Call, Fault, Image, Sim};
 
 use crate::support::{DIRECTORY, FRAMES, Log, options, path, records, without_lock};
@@ -101,6 +101,20 @@ fn a_directory_with_something_else_in_it_is_left_alone() {
         assert_eq!(refused.found.as_deref(), Some(name));
         assert_eq!((sim.snapshot(), sim.list(DIRECTORY)), before);
     }
+}
+
+#[test]
+fn an_open_that_failed_has_ended_and_told_why() {
+    // Goal: nobody waits for a log that will never be. Method: a log on a thread of its own, in a directory that
+    // is not ours.
+    let sim = Sim::new(1);
+    sim.write_file(path("notes.txt"), "mine");
+    let handle = Handle::open(options(), sim.disk(), Box::new(|| {}));
+    handle.join();
+    let status = handle.status();
+    assert_eq!((status.phase, status.ended), (Phase::Closed, true));
+    assert_eq!(handle.failure().expect("it failed").code, Code::WalNotEmpty);
+    assert!(handle.opened().is_none());
 }
 
 #[test]
