@@ -7,7 +7,7 @@ use ringbolt_core::format::head::{Head, State};
 use ringbolt_core::wal::{Handle, Options, Phase, Records, Run};
 use ringbolt_disk::sim::Sim;
 
-use crate::support::{FRAMES, Log, options, path, records};
+use crate::support::{FRAMES, Log, insomniac, options, path, records};
 use crate::{SYNC_MODES, log_of, must_hold, with_sync};
 
 fn head(sim: &Sim) -> Head {
@@ -58,9 +58,10 @@ fn a_log_that_was_not_closed_says_so() {
 
 #[test]
 fn a_log_closed_while_it_opens_opens_and_closes() {
-    // Goal: close may come at any time. Method: ask before the service begins.
+    // Goal: close may come at any time. Method: ask before the service begins; its driver would rather panic
+    // than sleep for good.
     let sim = Sim::new(1);
-    let (handle, starting) = Handle::stepped(options(), sim.disk(), Box::new(|| {}));
+    let (handle, starting) = Handle::stepped(options(), insomniac(&sim), Box::new(|| {}));
     handle.close();
     let mut service = starting.open().expect("opens");
     let ended = (0..1000).any(|_| !service.turn());
@@ -69,6 +70,28 @@ fn a_log_closed_while_it_opens_opens_and_closes() {
     assert_eq!(handle.status().durable_lsn, 0);
     assert_eq!(head(&sim).state, State::Closed);
     must_hold(&sim, &[]);
+}
+
+#[test]
+fn whatever_is_asked_is_heard_whenever_it_is_asked() {
+    // Goal: no wake is lost. Method: ask for one thing at a time, before the log opens, while it is busy and
+    // while it sleeps, and turn it no longer than until it has answered.
+    let sim = Sim::new(1);
+    let (handle, starting) = Handle::stepped(options(), insomniac(&sim), Box::new(|| {}));
+    assert_eq!(handle.flush(), 1);
+    let service = starting.open().expect("opens");
+    let mut log = Log { handle: std::sync::Arc::new(handle), service };
+    log.turn_until(|status| status.flushes_done == 1);
+    for lsn in (1..40).step_by(2) {
+        log.submit(lsn, &records(1), false).expect("is taken");
+        log.turn_until(|status| status.written_lsn == lsn);
+        log.handle.want_durable(lsn);
+        log.turn_until(|status| status.durable_lsn == lsn);
+        log.submit(lsn + 1, &records(1), true).expect("is taken");
+        let number = log.handle.flush();
+        log.turn_until(|status| status.flushes_done == number);
+    }
+    log.close().expect("closes");
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn a_panic_of_the_logs_thread_poisons_it_and_releases_the_locks() {
         handle.submit(Run { epoch: 0, first_lsn, records: Records::Apart(&[record]), durable: true })
     };
     let wait_for = |reached: &dyn Fn(&Status) -> bool| {
-        while !reached(&handle.status()) {
+        while !reached(&handle.status()) && !handle.status().ended {
             std::thread::yield_now();
         }
     };

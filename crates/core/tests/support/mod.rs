@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -212,6 +213,49 @@ impl Driver for Hearing {
 
     fn waker(&self) -> Waker {
         self.driver.waker()
+    }
+
+    fn now(&self) -> Time {
+        self.driver.now()
+    }
+}
+
+/// A machine's disk whose driver panics where a real one would sleep with nobody left to wake it: what was
+/// asked of the log before is not heard then.
+pub(crate) fn insomniac(sim: &Sim) -> Disk {
+    let Disk { fs, driver, backend } = sim.disk();
+    let insomniac = move || -> ringbolt_disk::Result<Box<dyn Driver>> {
+        Ok(Box::new(Insomniac { driver: driver()?, in_flight: 0, is_woken: Arc::default() }))
+    };
+    Disk { fs, driver: Box::new(insomniac), backend }
+}
+
+struct Insomniac {
+    driver: Box<dyn Driver>,
+    in_flight: usize,
+    is_woken: Arc<AtomicBool>,
+}
+
+impl Driver for Insomniac {
+    fn submit(&mut self, token: Token, op: Op) {
+        self.in_flight += 1;
+        self.driver.submit(token, op);
+    }
+
+    fn wait(&mut self, until: Option<Time>, out: &mut Vec<Done>) {
+        let is_woken = self.is_woken.swap(false, Ordering::SeqCst);
+        assert!(is_woken || self.in_flight > 0 || until.is_some(), "it sleeps, and nobody will wake it");
+        let before = out.len();
+        self.driver.wait(until, out);
+        self.in_flight -= out.len() - before;
+    }
+
+    fn waker(&self) -> Waker {
+        let (is_woken, waker) = (self.is_woken.clone(), self.driver.waker());
+        Waker::new(move || {
+            is_woken.store(true, Ordering::SeqCst);
+            waker.wake();
+        })
     }
 
     fn now(&self) -> Time {
