@@ -27,6 +27,29 @@ pub enum Bug {
     RemoveBeforeDirectorySync,
     /// Replace HEAD at open before the recovered files are synced.
     HeadBeforeSync,
+    /// Flush again after a flush that failed.
+    RetryFlush,
+    /// Take an error of the disk while reading for the end of the log.
+    ReadErrorEndsLog,
+}
+
+#[cfg(feature = "planted")]
+impl Bug {
+    /// Every one of them.
+    pub const ALL: &'static [Self] = &[
+        Self::AcknowledgeBeforeFlush,
+        Self::DsyncProvesEarlierFrames,
+        Self::FlushProvesOtherSegments,
+        Self::NoOffsetInChecksum,
+        Self::CutAtDamage,
+        Self::TrustCachedFrames,
+        Self::NoSegmentLocks,
+        Self::NoIncarnationRule,
+        Self::RemoveBeforeDirectorySync,
+        Self::HeadBeforeSync,
+        Self::RetryFlush,
+        Self::ReadErrorEndsLog,
+    ];
 }
 
 #[cfg(feature = "planted")]

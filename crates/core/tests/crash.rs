@@ -180,31 +180,7 @@ fn two_thousand_seeded_crash_runs_lose_nothing_and_invent_nothing() {
         return crash_run(seed);
     }
     for seed in 0..number("RINGBOLT_SEEDS").unwrap_or(2000) {
-        if std::panic::catch_unwind(|| crash_run(seed)).is_err() {
-            panic!("seed {seed} fails: RINGBOLT_SEED={seed} runs it alone");
-        }
-    }
-}
-
-#[cfg(feature = "planted")]
-#[test]
-#[ignore]
-fn probe() {
-    use ringbolt_core::planted::{self, Bug};
-    for bug in [
-        Bug::AcknowledgeBeforeFlush,
-        Bug::DsyncProvesEarlierFrames,
-        Bug::FlushProvesOtherSegments,
-        Bug::NoOffsetInChecksum,
-        Bug::CutAtDamage,
-        Bug::TrustCachedFrames,
-        Bug::NoSegmentLocks,
-        Bug::NoIncarnationRule,
-        Bug::RemoveBeforeDirectorySync,
-        Bug::HeadBeforeSync,
-    ] {
-        let n = (0..2000)
-            .find(|&seed| std::panic::catch_unwind(|| planted::with(bug, || crash_run(seed))).is_err());
-        println!("{bug:?}: {n:?}");
+        let run = std::panic::catch_unwind(|| crash_run(seed));
+        assert!(run.is_ok(), "seed {seed} fails: RINGBOLT_SEED={seed} runs it alone");
     }
 }

@@ -438,13 +438,4 @@ mod log_v1 {
             [b"hello", b"", b"ringbolt", &long_record(), b"the last of its segment", b"across"];
         assert_eq!(records, expected);
     }
-
-    #[test]
-    #[ignore = "writes the golden files, which stay as they are"]
-    fn write_golden_files() {
-        fs::create_dir_all(directory()).expect("the directory can be made");
-        for (name, bytes) in written() {
-            fs::write(directory().join(name), bytes).expect("a golden file can be written");
-        }
-    }
 }

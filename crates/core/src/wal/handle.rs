@@ -304,11 +304,17 @@ impl Handle {
                 details.limit = Some(limit);
             }))
         };
-        if let Records::Apart(records) = records {
-            let limit = self.record_bytes_max();
-            if let Some(record) = records.iter().find(|record| record.len() as u64 > limit) {
-                return too_large("a record", record.len() as u64, limit);
+        let limit = self.record_bytes_max();
+        let largest = match records {
+            Records::Apart(records) => records.iter().map(|record| record.len()).max(),
+            // The lengths are walked only where one of them could be above the limit.
+            Records::Staged { count, bytes } if bytes.len() as u64 > limit => {
+                frame::records(bytes, count).ok().and_then(|records| records.map(<[u8]>::len).max())
             }
+            Records::Staged { .. } => None,
+        };
+        if let Some(largest) = largest.map(|bytes| bytes as u64).filter(|&bytes| bytes > limit) {
+            return too_large("a record", largest, limit);
         }
         let limit = frame_bytes_max(self.shared.options.segment_bytes);
         let size = frame::padded_bytes(batch::payload_bytes(records) as u64);

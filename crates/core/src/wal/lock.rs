@@ -33,19 +33,25 @@ impl<'a> Locks<'a> {
         Self { fs, deadline, file_mode, owner: PathBuf::new(), segments: Vec::new() }
     }
 
-    /// Take LOCK and write our pid into it.
+    /// Take LOCK. It goes on naming the owner before us until [`Locks::sign`].
     pub(crate) fn take_owner(&mut self, path: &Path) -> Result<File> {
         path.clone_into(&mut self.owner);
         let create = Create::IfMissing(self.file_mode);
         let options = OpenOptions { access: Access::ReadWrite, create, direct: false };
         let file = self.fs.open(path, options).map_err(locking)?;
         self.take(&file)?;
+        Ok(file)
+    }
+
+    /// Write our pid into LOCK: every lock is ours. Not before, or an open that finds a dead owner's segment
+    /// still locked would name itself, and so would the next one.
+    pub(crate) fn sign(&self, lock: &File) -> Result<()> {
         let pid = Buffer::copy_of(self.fs.pid().to_string().as_bytes());
-        let told = self.fs.set_len(&file, 0).and_then(|()| self.fs.write_at(&file, 0, &pid));
+        let told = self.fs.set_len(lock, 0).and_then(|()| self.fs.write_at(lock, 0, &pid));
         match told {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(()),
             // The pid is for people: a full disk need not keep a log from being read out.
-            Err(error) if error.is_no_space() => Ok(file),
+            Err(error) if error.is_no_space() => Ok(()),
             Err(error) => Err(locking(error)),
         }
     }

@@ -672,7 +672,12 @@ impl Log {
             self.flush = None;
             match done.outcome {
                 Ok(_) => self.on_flushed(done.token),
-                Err(error) => self.fail(&Error::io("flushing the log", error)),
+                Err(_) if planted::is(Bug::RetryFlush) => {}
+                Err(error) => {
+                    let frame = self.frames.iter().find(|frame| frame.covered_by == Some(done.token));
+                    let segment = frame.map_or(self.segment.number, |frame| frame.segment);
+                    self.fail(&Error::io("flushing the log", self.named(error, segment)));
+                }
             }
         } else {
             self.on_written(now, done.token, done.outcome);
@@ -685,6 +690,7 @@ impl Log {
         let index = index.expect("a completion belongs to a flush, a job or a frame");
         self.writing -= 1;
         if let Err(error) = outcome {
+            let error = self.named(error, self.frames[index].segment);
             return self.fail(&Error::io("writing to the log", error));
         }
         let frame = &mut self.frames[index];
@@ -751,6 +757,10 @@ impl Log {
             }
             (JobKind::LinkCheck { round }, Ok(_)) => self.link.confirmed = round,
             (kind, Err(error)) => {
+                let error = match kind {
+                    JobKind::Zero { segment } => self.named(error, segment),
+                    JobKind::Prepare { .. } | JobKind::Head(_) | JobKind::LinkCheck { .. } => error,
+                };
                 let doing = match kind {
                     JobKind::Prepare { .. } => "preparing the next segment",
                     JobKind::Zero { .. } => "zeroing ahead of the log's tail",
@@ -761,6 +771,12 @@ impl Log {
             }
             (kind, Ok(outcome)) => unreachable!("{kind:?} ended in {outcome:?}"),
         }
+    }
+
+    /// An error of a segment, by the name that people find it by: the file was opened when it had another.
+    fn named(&self, mut error: ringbolt_disk::Error, segment: u64) -> ringbolt_disk::Error {
+        error.path = self.maker.path(segment);
+        error
     }
 
     /// Rule 2: the first failure ends the log. What is in flight is awaited and believed no more.

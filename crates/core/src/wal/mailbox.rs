@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) fs: Arc<dyn Fs>,
     pub(crate) pool: Pool,
     listener: Listener,
-    /// Set once the driver is built; what was asked before is found by the first turn.
+    /// Set once the log is open; what was asked before is found by the first turn, which is woken for it.
     waker: OnceLock<Waker>,
     inbox: Mutex<Inbox>,
 }
@@ -223,9 +223,10 @@ impl Shared {
         inbox.status.phase = Phase::Open;
         inbox.opened = Some(opened);
         drop(inbox);
-        (self.listener)();
-        // What was asked while there was nobody to wake, a close above all, is for the first turn to find.
+        // Whoever asked for something until now (to close, to flush) had nobody to wake: without this the first
+        // turn would sleep over it.
         self.wake();
+        (self.listener)();
     }
 
     /// Take what the log has a place for.

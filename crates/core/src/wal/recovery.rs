@@ -71,7 +71,8 @@ pub(crate) fn open(fs: &dyn Fs, options: &Options, progress: Progress<'_>) -> Re
     let mut opened = if files.is_a_log() {
         opening.recover(&files, &mut locks, lock, progress)?
     } else {
-        opening.sync_ancestors();
+        locks.sign(&lock)?;
+        opening.sync_ancestors()?;
         opening.create(lock, LogId(fs.random()), &[])?
     };
     opened.recovery.duration = fs.now().since(began);
@@ -167,14 +168,19 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// A creation that was killed may have left directories whose names are not durable. Best effort above
-    /// what we made ourselves: a parent we may not read was not made by us.
-    fn sync_ancestors(&self) {
+    /// A creation that was killed, or whose directory sync failed, may have left directories whose names are
+    /// not durable. A parent that does not let itself be synced was not made by us; a device that fails is
+    /// another matter (rule 5).
+    fn sync_ancestors(&self) -> Result<()> {
+        let io = 5;
         for parent in self.directory.ancestors().skip(1) {
-            if self.fs.sync_dir(parent).is_err() {
-                break;
+            match self.fs.sync_dir(parent) {
+                Ok(()) => {}
+                Err(error) if error.errno == io || error.is_no_space() => return Err(opening(error)),
+                Err(_) => break,
             }
         }
+        Ok(())
     }
 
     /// Segment 1 durable, its name too, then HEAD; only then frames.
@@ -227,6 +233,7 @@ impl Opening<'_> {
         for &number in &files.segments {
             locks.take_segment(&self.path(number), self.options.direct_io)?;
         }
+        locks.sign(&lock)?;
         let Some(head) = self.read_head()? else {
             return self.complete_creation(files, lock);
         };

@@ -1,15 +1,23 @@
 //! A log on a simulated machine, stepped by hand, beside a model of what it was told and what it promised.
 
-use std::sync::{Arc, OnceLock, Weak};
+#![allow(dead_code, reason = "every test file takes what it needs of this one")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore, SeedableRng};
 use ringbolt_core::Error;
+use ringbolt_core::format::GRAIN;
+use ringbolt_core::format::frame::{HEADER_BYTES, RECORD_PREFIX_BYTES};
 use ringbolt_core::wal::{
     Check, Handle, Options, Phase, Reader, Records, Recovery, Run, Service, Status, SyncMode,
 };
 use ringbolt_disk::sim::Sim;
+use ringbolt_disk::{Disk, Done, Driver, Op, Time, Token, Waker};
 
 pub(crate) const DIRECTORY: &str = "/data/log";
 
@@ -65,6 +73,7 @@ impl Model {
 }
 
 /// An open log on a machine.
+#[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) handle: Arc<Handle>,
     pub(crate) service: Service,
@@ -77,6 +86,15 @@ impl Log {
         options: Options,
         tell: impl Fn(&Status) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
+        Self::open_on(sim.disk(), options, tell)
+    }
+
+    /// The same on any disk.
+    pub(crate) fn open_on(
+        disk: Disk,
+        options: Options,
+        tell: impl Fn(&Status) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
         let slot = Arc::new(OnceLock::<Weak<Handle>>::new());
         let listener_slot = slot.clone();
         let listener = move || {
@@ -84,7 +102,7 @@ impl Log {
                 tell(&handle.status());
             }
         };
-        let (handle, starting) = Handle::stepped(options, sim.disk(), Box::new(listener));
+        let (handle, starting) = Handle::stepped(options, disk, Box::new(listener));
         let handle = Arc::new(handle);
         slot.set(Arc::downgrade(&handle)).expect("set once");
         match starting.open() {
@@ -119,6 +137,21 @@ impl Log {
         self.handle.failure().map_or(Ok(()), Err)
     }
 
+    /// Append one record after another, each until it is durable.
+    pub(crate) fn append_all(&mut self, records: &[Vec<u8>]) {
+        let first = self.handle.status().durable_lsn + 1;
+        for (lsn, record) in (first..).zip(records) {
+            self.append(lsn, record).expect("appends");
+        }
+    }
+
+    /// So many turns, whatever happens.
+    pub(crate) fn turn(&mut self, turns: usize) {
+        for _ in 0..turns {
+            self.service.turn();
+        }
+    }
+
     pub(crate) fn turn_until(&mut self, reached: impl Fn(&Status) -> bool) {
         for _ in 0..100_000 {
             if reached(&self.handle.status()) {
@@ -146,6 +179,90 @@ impl Log {
     }
 }
 
+/// A machine's disk whose driver notes every operation that it is handed, in words.
+pub(crate) fn watched(sim: &Sim) -> (Disk, Arc<Mutex<Vec<String>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = seen.clone();
+    let disk = on_submit(sim, move |op| noted.lock().expect("nobody panics").push(format!("{op:?}")));
+    (disk, seen)
+}
+
+/// A machine's disk whose driver hears of every operation first.
+pub(crate) fn on_submit(sim: &Sim, hear: impl FnMut(&Op) + Send + 'static) -> Disk {
+    let Disk { fs, driver, backend } = sim.disk();
+    let hearing = move || -> ringbolt_disk::Result<Box<dyn Driver>> {
+        Ok(Box::new(Hearing { driver: driver()?, hear: Box::new(hear) }))
+    };
+    Disk { fs, driver: Box::new(hearing), backend }
+}
+
+struct Hearing {
+    driver: Box<dyn Driver>,
+    hear: Box<dyn FnMut(&Op)>,
+}
+
+impl Driver for Hearing {
+    fn submit(&mut self, token: Token, op: Op) {
+        (self.hear)(&op);
+        self.driver.submit(token, op);
+    }
+
+    fn wait(&mut self, until: Option<Time>, out: &mut Vec<Done>) {
+        self.driver.wait(until, out);
+    }
+
+    fn waker(&self) -> Waker {
+        self.driver.waker()
+    }
+
+    fn now(&self) -> Time {
+        self.driver.now()
+    }
+}
+
+/// A machine's disk whose driver panics where a real one would sleep with nobody left to wake it: what was
+/// asked of the log before is not heard then.
+pub(crate) fn insomniac(sim: &Sim) -> Disk {
+    let Disk { fs, driver, backend } = sim.disk();
+    let insomniac = move || -> ringbolt_disk::Result<Box<dyn Driver>> {
+        Ok(Box::new(Insomniac { driver: driver()?, in_flight: 0, is_woken: Arc::default() }))
+    };
+    Disk { fs, driver: Box::new(insomniac), backend }
+}
+
+struct Insomniac {
+    driver: Box<dyn Driver>,
+    in_flight: usize,
+    is_woken: Arc<AtomicBool>,
+}
+
+impl Driver for Insomniac {
+    fn submit(&mut self, token: Token, op: Op) {
+        self.in_flight += 1;
+        self.driver.submit(token, op);
+    }
+
+    fn wait(&mut self, until: Option<Time>, out: &mut Vec<Done>) {
+        let is_woken = self.is_woken.swap(false, Ordering::SeqCst);
+        assert!(is_woken || self.in_flight > 0 || until.is_some(), "it sleeps, and nobody will wake it");
+        let before = out.len();
+        self.driver.wait(until, out);
+        self.in_flight -= out.len() - before;
+    }
+
+    fn waker(&self) -> Waker {
+        let (is_woken, waker) = (self.is_woken.clone(), self.driver.waker());
+        Waker::new(move || {
+            is_woken.store(true, Ordering::SeqCst);
+            waker.wake();
+        })
+    }
+
+    fn now(&self) -> Time {
+        self.driver.now()
+    }
+}
+
 /// All that is left in a reader.
 pub(crate) fn read_all(mut reader: Reader) -> Result<Vec<Vec<u8>>, Error> {
     let mut records = Vec::new();
@@ -160,6 +277,28 @@ pub(crate) fn read_all(mut reader: Reader) -> Result<Vec<Vec<u8>>, Error> {
         assert!(rest.is_empty());
     }
     Ok(records)
+}
+
+/// The longest record whose frame is one grain. Segments of [`options`] hold [`FRAMES`] of them.
+pub(crate) const RECORD_BYTES: usize = GRAIN as usize - HEADER_BYTES - RECORD_PREFIX_BYTES;
+
+/// So many one-grain frames fit a segment, beside its header and its seal.
+pub(crate) const FRAMES: usize = 14;
+
+/// `count` records that fill a frame of one grain each, told apart by what they are made of.
+pub(crate) fn records(count: usize) -> Vec<Vec<u8>> {
+    (1..=count).map(|number| vec![u8::try_from(number).expect("few"); RECORD_BYTES]).collect()
+}
+
+/// A file of the log.
+pub(crate) fn path(name: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(name)
+}
+
+/// What a machine holds, but for the one file that a refused open may touch.
+pub(crate) fn without_lock(mut snapshot: BTreeMap<PathBuf, Vec<u8>>) -> BTreeMap<PathBuf, Vec<u8>> {
+    snapshot.remove(&path("LOCK"));
+    snapshot
 }
 
 pub(crate) fn rng(seed: u64) -> SmallRng {
