@@ -66,7 +66,7 @@ fn records_over_several_segments_are_there_after_a_close() {
     assert!(opened.recovery.clean_shutdown);
     assert_eq!((opened.recovery.records, opened.last_lsn), (2000, 2000));
     let mut reader = log.handle.read(1, u64::MAX).expect("reads");
-    let mut lsn = 0;
+    let mut lsn = 0_u64;
     while let Some(chunk) = reader.next(100_000).expect("reads") {
         let mut rest = &chunk.bytes[..];
         for _ in 0..chunk.count {
