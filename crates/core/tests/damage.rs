@@ -119,7 +119,7 @@ impl Machine {
         let of = |number| self.frames.iter().filter(move |frame| frame.segment == number);
         assert!((1..=3).all(|number| of(number).any(|frame| frame.padded_to - frame.from > GRAIN)));
         assert!((1..=2).all(|number| of(number).count() > 2));
-        assert!((1..=2).all(|number| of(number).last().expect("some").kind == Kind::Seal));
+        assert!((1..=2).all(|number| of(number).next_back().expect("some").kind == Kind::Seal));
         assert!(of(3).count() == 2 && self.last().kind == Kind::Batch);
         // So an opening that checks the tail reads all of segment 3, and of the others the beginning.
         assert_eq!(self.head.proven_lsn, self.last().first_lsn - 1, "HEAD proves all but the last batch");
@@ -250,7 +250,7 @@ impl Machine {
         if torn {
             let incarnation = self.head.incarnation + 1;
             let name = TornName { segment: 3, offset, incarnation }.to_string();
-            assert_eq!(aside, [name.clone()], "{case}");
+            assert_eq!(aside, [&*name], "{case}");
             let len = sim.read_file(file(TORN_NAME).join(name)).len() as u64;
             assert!(len > 0 && len == recovery.torn_bytes, "{case}: {recovery:?}");
         } else {

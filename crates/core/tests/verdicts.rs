@@ -10,7 +10,9 @@ use craft::{
     Craft, LOG_ID, SEGMENT_BYTES, file, files, forge_header, opened, options, record, refused, segment,
 };
 use ringbolt_core::format::head::{HEAD_BYTES, Head, State};
-use ringbolt_core::format::{GRAIN, HEAD_NAME, LOCK_NAME, LogId, TORN_NAME, TornName, segment_name};
+use ringbolt_core::format::{
+    GRAIN, HEAD_NAME, LOCK_NAME, LogId, TORN_NAME, TornName, is_temporary, segment_name,
+};
 use ringbolt_core::wal::{Check, Options, TornAt};
 use ringbolt_core::{Code, Error};
 use ringbolt_disk::sim::{Call, Fault, Sim};
@@ -223,6 +225,18 @@ mod damage {
             error.reason.as_deref().is_some_and(|reason| reason.contains("LSN 2 was durable")),
             "{error}"
         );
+    }
+
+    #[test]
+    fn is_a_later_header_whose_durable_lsn_is_the_record_due() {
+        let mut log = Craft::new();
+        log.batch(2);
+        let due = log.batch(1);
+        log.next.durable_lsn = 3;
+        log.batch(1);
+        log.spoil(1, due);
+        let error = refused(&log.machine(), Code::WalDamaged);
+        assert_eq!((place(&error), lsns(&error)), ((1, due), (3, 3)));
     }
 
     #[test]
@@ -782,7 +796,7 @@ mod torn {
             for (path, bytes) in before {
                 assert!(sim.read_file(&path) == bytes, "{} was changed", path.display());
             }
-            assert!(sim.list(file(TORN_NAME)).iter().all(|name| !name.ends_with(".tmp")));
+            assert!(sim.list(file(TORN_NAME)).iter().all(|name| !is_temporary(name)));
             sim.set_capacity(None);
             assert_eq!(opened(&sim, 1, 3).torn_at.expect("torn").offset, torn);
             aside(&sim, 2, GRAIN, 2);
