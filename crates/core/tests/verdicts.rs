@@ -754,6 +754,38 @@ mod torn {
     }
 
     #[test]
+    fn tail_of_a_lower_incarnation_than_the_torn_frame_before_it_is_no_proof() {
+        // The frame in P's place has a rotten payload; its header holds, and says which incarnation is due.
+        let mut log = Craft::new();
+        log.head.incarnation = 3;
+        log.batch(2);
+        log.next.incarnation = 3;
+        let torn = log.batch(1);
+        log.spoil(1, torn);
+        log.next.incarnation = 2;
+        log.next.durable_lsn = 3;
+        log.batch(1);
+        assert_eq!(opened(&log.machine(), 1, 2).torn_at.expect("torn").offset, torn);
+        // Of the same incarnation it is one.
+        log.forge(1, log.place.1 - GRAIN, 44, &3_u32.to_le_bytes());
+        refused(&log.machine(), Code::WalDamaged);
+    }
+
+    #[test]
+    fn frame_covers_what_looks_like_a_header_in_its_payload() {
+        // The header in P's place holds, and its payload of two grains does not. What is in there is not
+        // looked for: it may be anything that was there before.
+        let mut log = Craft::new();
+        log.batch(2);
+        let torn = log.batch(8);
+        assert!(log.place.1 - torn > GRAIN, "a batch of several grains");
+        log.place.1 = torn + GRAIN;
+        log.next.durable_lsn = 10;
+        log.batch(1);
+        assert_eq!(opened(&log.machine(), 1, 2).torn_at.expect("torn").offset, torn);
+    }
+
+    #[test]
     fn frames_of_a_lower_incarnation_before_those_of_a_higher_are_frames() {
         let mut log = Craft::new();
         log.head.incarnation = 3;
@@ -1055,6 +1087,35 @@ mod recovery {
                 Some(head.encode().to_vec())
             );
             assert!(after == before, "a second recovery changed the log");
+        }
+    }
+
+    #[test]
+    fn removes_no_segment_before_the_head_that_allows_it_is_durable() {
+        // A truncation was killed when its HEAD had its name in the page cache only. Cut the power at each
+        // step of the opening that removes what this HEAD leaves over.
+        let log = three_segments();
+        let machine = || {
+            let sim = log.machine();
+            let head = Head { oldest_segment: 3, first_lsn: 7, proven_lsn: 7, ..log.head };
+            sim.write_file(file("HEAD.tmp"), head.encode());
+            sim.fs().rename(&file("HEAD.tmp"), &file(HEAD_NAME)).expect("renames");
+            sim.kill();
+            sim
+        };
+        let sim = machine();
+        let begin = sim.steps();
+        opened(&sim, 7, 8);
+        for step in begin + 1..=sim.steps() {
+            let sim = machine();
+            sim.crash_at(step);
+            Log::open(&sim, options()).expect("opens");
+            let Some(image) = sim.take_image() else { break };
+            for seed in 0..8 {
+                let sim = image.boot(seed);
+                let head = Head::decode(&sim.read_file(file(HEAD_NAME))).expect("whole");
+                opened(&sim, head.first_lsn, 8);
+            }
         }
     }
 
