@@ -845,7 +845,6 @@ mod torn {
     }
 
     #[test]
-    #[ignore = "ENOSPC of making LOCK is reported as ERR_WAL_IO"]
     fn log_restored_without_lock_to_a_full_disk_is_refused_for_want_of_space() {
         let sim = three_segments().machine();
         sim.set_capacity(Some(used(&sim)));
@@ -1200,7 +1199,6 @@ mod reading {
     }
 
     #[test]
-    #[ignore = "looking for where to begin takes a bad first frame for one above, and the read runs into it"]
     fn is_not_kept_from_what_it_asked_for_by_rot_before_that() {
         let mut log = three_segments();
         log.seal();
