@@ -102,5 +102,6 @@ impl<'a> Locks<'a> {
 }
 
 fn locking(error: ringbolt_disk::Error) -> Error {
-    Error::io("locking the log", error)
+    let code = if error.is_no_space() { Code::WalNoSpace } else { Code::WalIo };
+    Error::of_disk(code, "locking the log", error)
 }

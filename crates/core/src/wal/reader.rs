@@ -141,10 +141,18 @@ impl Reader {
         let (mut low, mut high) = (0, numbers.len());
         while high - low > 1 {
             let middle = usize::midpoint(low, high);
-            let number = numbers[middle];
-            let begins = self.chain.look(&mut self.window(&*self.fs, number)?, number, GRAIN)?;
+            // A segment whose first frame is not valid says nothing: the next one that does decides. Where none
+            // does, it is the one without frames at the end, or the read runs into what is wrong and tells.
+            let mut begins = None;
+            for (index, &number) in numbers.iter().enumerate().take(high).skip(middle) {
+                let finding = self.chain.look(&mut self.window(&*self.fs, number)?, number, GRAIN)?;
+                if let Finding::Frame(held) = finding {
+                    begins = Some((index, held.header.first_lsn));
+                    break;
+                }
+            }
             match begins {
-                Finding::Frame(held) if held.header.first_lsn <= self.next => low = middle,
+                Some((index, first_lsn)) if first_lsn <= self.next => low = index,
                 _ => high = middle,
             }
         }
