@@ -11,7 +11,6 @@
 
 #[expect(dead_code, reason = "each test uses its part of what the tests share")]
 mod craft;
-#[expect(dead_code, reason = "each test uses its part of what the tests share")]
 mod support;
 
 use std::collections::BTreeSet;

@@ -2,7 +2,6 @@
 //! of what was undecided then each subset kept (where that is more than can be tried, a draw from the
 //! subsets). What chance finds late in large runs shows here in the smallest case there is.
 
-#[expect(dead_code, reason = "each test uses its part of what the tests share")]
 mod support;
 
 use ringbolt_core::wal::{Options, Phase, Status, SyncMode};

@@ -163,7 +163,7 @@ impl Reader {
 
     fn window<'a>(&self, fs: &'a dyn Fs, number: u64) -> Result<Window<'a>> {
         let path = self.directory.join(segment_name(number));
-        match scan::segment_header(fs, &path)? {
+        match scan::segment_header(fs, &path)?.0 {
             Ok(header) => Window::open(fs, &path, header.bytes),
             Err(refusal) => Err(self.damaged(number, 0, &refusal.to_string())),
         }

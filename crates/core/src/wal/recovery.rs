@@ -22,6 +22,7 @@ use ringbolt_disk::{Buffer, EntryKind, File, Fs, OpenOptions};
 
 use crate::error::{Code, Error, Result};
 use crate::format::head::{Head, State};
+use crate::format::segment;
 use crate::format::{
     GRAIN, HEAD_NAME, LOCK_NAME, LogId, Refusal, TEMPORARY_SUFFIX, TORN_NAME, TornName, is_temporary,
     parse_segment_name, segment_name, temporary_name,
@@ -234,8 +235,10 @@ impl Opening<'_> {
             locks.take_segment(&self.path(number), self.options.direct_io)?;
         }
         locks.sign(&lock)?;
-        let Some(head) = self.read_head()? else {
-            return self.complete_creation(files, lock);
+        let head = match self.read_head() {
+            Ok(Some(head)) => head,
+            Ok(None) => return self.complete_creation(files, lock),
+            Err(error) => return Err(self.later_header(&files.segments)?.unwrap_or(error)),
         };
         let kept: Vec<u64> =
             files.segments.iter().copied().filter(|&number| number >= head.oldest_segment).collect();
@@ -271,7 +274,7 @@ impl Opening<'_> {
     fn complete_creation(&self, files: &Files, lock: File) -> Result<Opened> {
         let mut headers = Vec::new();
         for &number in &files.segments {
-            headers.push((number, scan::segment_header(self.fs, &self.path(number))?));
+            headers.push((number, scan::segment_header(self.fs, &self.path(number))?.0));
         }
         let log_id = headers.iter().find_map(|(_, header)| header.as_ref().ok()).map(|header| header.log_id);
         let (mut frames, mut anything) = (false, false);
@@ -293,7 +296,11 @@ impl Opening<'_> {
         }
         let (first, path) = (files.segments[0], self.path(files.segments[0]));
         if anything || first != 1 {
-            let reason = "HEAD is missing, and there are records";
+            let reason = if anything {
+                "HEAD is missing, and there are records"
+            } else {
+                "HEAD is missing, and so is segment 1"
+            };
             return Err(scan::damaged(&path, Some((first, GRAIN)), 1, 1, reason));
         }
         let log_id = log_id.unwrap_or_else(|| LogId(self.fs.random()));
@@ -313,33 +320,51 @@ impl Opening<'_> {
         let damaged = |number: u64, reason: &str| {
             scan::damaged(&self.path(number), Some((number, 0)), due, last, reason)
         };
-        let mut headers = Vec::new();
-        for &number in numbers {
-            let header = scan::segment_header(self.fs, &self.path(number))?;
-            if let Err(refusal @ Refusal::Unsupported { .. }) = &header {
-                return Err(scan::unsupported_at(&self.path(number), Some(0), refusal));
-            }
-            headers.push((number, header));
+        if let Some(error) = self.later_header(numbers)? {
+            return Err(error);
         }
         let mut segments = Vec::new();
-        for (expected, (number, header)) in (head.oldest_segment..).zip(headers) {
+        let mut damage = None;
+        let mut expected = head.oldest_segment;
+        for &number in numbers {
             if number != expected {
-                return Err(damaged(expected, "the segment is missing"));
+                damage.get_or_insert_with(|| damaged(expected, "the segment is missing"));
             }
-            let header = header.map_err(|refusal| damaged(number, &refusal.to_string()))?;
-            if header.log_id != head.log_id {
-                let (found, expected) = (header.log_id, head.log_id);
-                return Err(damaged(number, &format!("a segment of log {found}, expected {expected}")));
-            }
-            if header.number != number {
-                return Err(damaged(number, &format!("a header of segment {}", header.number)));
-            }
-            segments.push(Found { number, bytes: header.bytes });
+            expected = number + 1;
+            let (header, len) = scan::segment_header(self.fs, &self.path(number))?;
+            let reason = match header {
+                Ok(header) if header.log_id != head.log_id => {
+                    format!("a segment of log {}, expected {}", header.log_id, head.log_id)
+                }
+                Ok(header) if header.number != number => format!("a header of segment {}", header.number),
+                Ok(segment::Header { bytes, .. }) => {
+                    segments.push(Found { number, bytes, is_cut: len < bytes });
+                    continue;
+                }
+                Err(refusal) => refusal.to_string(),
+            };
+            damage.get_or_insert_with(|| damaged(number, &reason));
         }
-        if segments.is_empty() {
-            return Err(damaged(head.oldest_segment, "the segment is missing"));
+        if numbers.is_empty() {
+            damage = Some(damaged(head.oldest_segment, "the segment is missing"));
         }
-        Ok(segments)
+        match damage {
+            None => Ok(segments),
+            Some(damage) => {
+                Err(scan::later_version(self.fs, self.directory, head, &segments)?.unwrap_or(damage))
+            }
+        }
+    }
+
+    /// The first segment header of a later version, as the error that it is: it outranks damage.
+    fn later_header(&self, numbers: &[u64]) -> Result<Option<Error>> {
+        for &number in numbers {
+            let path = self.path(number);
+            if let (Err(refusal @ Refusal::Unsupported { .. }), _) = scan::segment_header(self.fs, &path)? {
+                return Ok(Some(scan::unsupported_at(&path, Some(0), &refusal)));
+            }
+        }
+        Ok(None)
     }
 
     // ---- repair -------------------------------------------------------------------------------------------
@@ -383,6 +408,11 @@ impl Opening<'_> {
         let head_early = Head { state: State::Open, proven_lsn: scan.next_lsn - 1, incarnation, ..head };
         if planted::is(Bug::HeadBeforeSync) {
             self.replace_head(&head_early)?;
+        }
+        for cut in before.iter().filter(|segment| segment.is_cut) {
+            let file = locks.take_segment(&self.path(cut.number), self.options.direct_io)?;
+            self.restore_length(&file, cut.bytes)?;
+            self.fs.sync(&file).map_err(opening)?;
         }
         let segment = self.repair_tail(locks, &maker, tail, scan, torn)?;
         self.write_again(locks, &segment, before, scan)?;

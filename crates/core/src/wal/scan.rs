@@ -88,6 +88,12 @@ pub(crate) enum Finding {
 }
 
 impl Chain {
+    /// Of a log's frames, from any of them on.
+    pub(crate) fn of(head: &Head) -> Self {
+        let Head { log_id, incarnation: incarnation_max, .. } = *head;
+        Self { log_id, incarnation_max, next_lsn: None, previous_crc: None, incarnation: 0 }
+    }
+
     /// What is at `offset` of segment `number`?
     pub(crate) fn look(&self, window: &mut Window<'_>, number: u64, offset: u64) -> Result<Finding> {
         let Some(held) = self.held(window, number, offset)? else {
@@ -169,7 +175,10 @@ impl Chain {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found {
     pub(crate) number: u64,
+    /// Its size, as its header says.
     pub(crate) bytes: u64,
+    /// Whether bytes are missing at the end of its file. They read as zeros.
+    pub(crate) is_cut: bool,
 }
 
 /// Part of a segment.
@@ -278,7 +287,7 @@ struct Behind {
 
 impl LogFiles<'_> {
     fn window(&self, index: usize) -> Result<Window<'_>> {
-        let Found { number, bytes } = self.segments[index];
+        let Found { number, bytes, .. } = self.segments[index];
         Window::open(self.fs, &self.directory.join(segment_name(number)), bytes)
     }
 
@@ -286,11 +295,9 @@ impl LogFiles<'_> {
     fn start(&self, check: Check) -> Result<(usize, Chain)> {
         let from_the_first = self.segments[0].number == 1;
         let first = Chain {
-            log_id: self.head.log_id,
-            incarnation_max: self.head.incarnation,
             next_lsn: from_the_first.then_some(1),
             previous_crc: from_the_first.then_some(0),
-            incarnation: 0,
+            ..Chain::of(self.head)
         };
         if check == Check::All {
             return Ok((0, first));
@@ -476,13 +483,29 @@ pub(crate) fn unsupported_at(path: &Path, offset: Option<u64>, refusal: &Refusal
     })
 }
 
-/// The first 64 bytes of a segment, and whether anything but zeros is behind its first grain.
-pub(crate) fn segment_header(fs: &dyn Fs, path: &Path) -> Result<Result<segment::Header, Refusal>> {
+/// What a segment's header says, and the length of its file.
+pub(crate) fn segment_header(fs: &dyn Fs, path: &Path) -> Result<(Result<segment::Header, Refusal>, u64)> {
     let io = |error| Error::io("reading the log", error);
     let file = fs.open(path, OpenOptions::READ).map_err(io)?;
     let mut header = [0; SEGMENT_HEADER_BYTES];
     let read = fs.read_at(&file, 0, &mut header).map_err(io)?;
-    Ok(segment::Header::decode(&header[..read]))
+    Ok((segment::Header::decode(&header[..read]), fs.len(&file).map_err(io)?))
+}
+
+/// The first frame of a later version in these segments, as the error that it is: it outranks damage, since
+/// what we take for damage may be what that version writes.
+pub(crate) fn later_version(
+    fs: &dyn Fs,
+    directory: &Path,
+    head: &Head,
+    segments: &[Found],
+) -> Result<Option<Error>> {
+    let log = LogFiles { fs, directory, head, segments };
+    let chain = Chain::of(head);
+    let found = log.behind(&chain, 0, 0)?.unsupported;
+    Ok(found.map(|(index, at, refusal)| {
+        unsupported_at(&directory.join(segment_name(segments[index].number)), Some(at), &refusal)
+    }))
 }
 
 /// Whether a file without HEAD beside it holds frames of `log_id`, and whether it holds anything at all.

@@ -51,7 +51,8 @@ fn a_failed_write_poisons_the_log() {
         let (sim, log, failure) = poisoned(sync, Fault::new(Call::Write).named(".seg"));
         let segment = path("wal-0000000000000001.seg");
         assert_eq!(failure.code, Code::WalIo);
-        assert_eq!((failure.errno, failure.syscall), (Some(5), Some("pwritev2")));
+        let syscall = if sync == SyncMode::Fdatasync { "pwrite" } else { "pwritev2" };
+        assert_eq!((failure.errno, failure.syscall), (Some(5), Some(syscall)));
         assert_eq!(failure.path, Some(segment), "by the name it has, not the one it was made under");
         assert!(failure.message.starts_with("writing to the log: "), "{failure}");
         must_end_well(&sim, log, &failure);
