@@ -32,9 +32,15 @@ const ALONE_AFTER: u32 = 2;
 /// HEAD follows the durable LSN after this long without progress.
 const HEAD_IDLE: Duration = Duration::from_secs(1);
 
-/// Zeroing runs this far ahead of the tail, in chunks of half of it: from the first bound at the start to the
-/// second in a log that is written much. A log of a few records should not cost megabytes of zeros.
-const ZERO_AHEAD_BYTES: (u64, u64) = (512 << 10, 8 << 20);
+/// Zeroing runs this far ahead of the tail, in chunks of a quarter of it: from the first bound at the start to
+/// the second in a log that is written much. A log of a few records should not cost megabytes of zeros, and
+/// the flush behind a chunk waits for it: 1.5 ms for 1 MiB on the disk this was measured on.
+const ZERO_AHEAD_BYTES: (u64, u64) = (512 << 10, 4 << 20);
+
+/// Frames above this size, on average, go into blocks that are merely allocated. A durable write there costs
+/// some 100 µs more, whatever its size (the journal notes that the blocks are in use); zeroing costs 2.4 µs for
+/// each KiB (ext4 on virtio, Linux 6.18). What is quicker changes at 40 KiB.
+const ZERO_FRAME_BYTES_MAX: u64 = 32 << 10;
 
 /// How frames become durable, resolved for this log's device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,6 +202,8 @@ pub(crate) struct Log {
     failure: Option<Error>,
     lone_batches: u32,
     appended_bytes: u64,
+    /// The moving average over some 16 frames.
+    frame_bytes: u64,
     next_token: u64,
     counters: Counters,
 }
@@ -242,6 +250,7 @@ impl Log {
             failure: None,
             lone_batches: ALONE_AFTER,
             appended_bytes: 0,
+            frame_bytes: 0,
             next_token: 0,
             counters: Counters::default(),
         }
@@ -384,6 +393,7 @@ impl Log {
         let stamp = self.stamp(wall_clock);
         self.previous_crc = frame::finish(&mut batch.buffer, batch.count, stamp, self.place());
         self.appended_bytes += frame_bytes;
+        self.frame_bytes = (self.frame_bytes * 15 + frame_bytes) / 16;
         self.counters.batches += 1;
         let last_lsn = batch.last_lsn();
         let frame = self.frame(now, mode, Kind::Batch, last_lsn);
@@ -593,9 +603,12 @@ impl Log {
     }
 
     fn zero_ahead(&mut self) -> Option<Step> {
+        if self.frame_bytes > ZERO_FRAME_BYTES_MAX {
+            return None;
+        }
         let (first, most) = ZERO_AHEAD_BYTES;
         let distance = self.appended_bytes.clamp(first, most);
-        let chunk = (distance / 2).next_multiple_of(GRAIN as u64);
+        let chunk = (distance / 4).next_multiple_of(GRAIN as u64);
         let next = match &mut self.next {
             Next::Ready(segment) => Some(segment),
             Next::None | Next::Preparing | Next::NoSpace { .. } => None,
