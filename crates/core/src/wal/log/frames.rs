@@ -1,0 +1,185 @@
+//! What goes to the disk: frames, the seal of a full segment, flushes.
+
+use ringbolt_disk::{Buffer, GRAIN, Op, Time, WriteMode};
+
+use super::{ALONE_AFTER, DEPTH, Frame, FrameState, Log, Next, Policy, Step};
+use crate::error::Error;
+use crate::format::frame::{self, Kind, Place};
+use crate::planted::{self, Bug};
+use crate::wal::batch::Batch;
+
+/// A batch up to this size, with nothing else in flight, may be written here and now by a blocking call: the
+/// wake-ups that an overlapped write costs are longer than what could overlap.
+const ALONE_BYTES_MAX: u64 = 128 << 10;
+
+impl Log {
+    pub(super) fn next_write(&mut self, now: Time, wall_clock: u64, queue_is_empty: bool) -> Option<Step> {
+        let frame_bytes = self.batch.as_ref()?.frame_bytes();
+        let ready = self.rotation.is_none() && self.writing < DEPTH;
+        if !ready || !self.segment.fits(frame_bytes) || !self.segment.is_clear(frame_bytes) {
+            return None;
+        }
+        let mut batch = self.batch.take()?;
+        assert_eq!(batch.first_lsn, self.next_lsn, "LSNs are dense and in order");
+        let mode = self.mode(&batch, frame_bytes, queue_is_empty);
+        let stamp = self.stamp(wall_clock);
+        self.previous_crc = frame::finish(&mut batch.buffer, batch.count, stamp, self.place());
+        self.appended_bytes += frame_bytes;
+        self.frame_bytes = (self.frame_bytes * 15 + frame_bytes) / 16;
+        self.counters.batches += 1;
+        let last_lsn = batch.last_lsn();
+        let frame = self.frame(now, mode, Kind::Batch, last_lsn);
+        let frame =
+            Frame { record_bytes: batch.record_bytes, runs: batch.runs, durable: batch.durable, ..frame };
+        Some(self.submit_frame(frame, mode, batch.buffer))
+    }
+
+    /// What every frame built now says.
+    fn stamp(&self, wall_clock: u64) -> frame::Stamp {
+        frame::Stamp {
+            first_lsn: self.next_lsn,
+            durable_lsn: self.durable_lsn,
+            previous_crc: self.previous_crc,
+            incarnation: self.head.incarnation,
+            wall_clock,
+        }
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { log_id: &self.maker.log_id, segment: self.segment.number, offset: self.segment.tail }
+    }
+
+    /// A frame without records at the tail, up to `last_lsn`.
+    fn frame(&mut self, now: Time, mode: WriteMode, kind: Kind, last_lsn: u64) -> Frame {
+        Frame {
+            token: self.token(),
+            segment: self.segment.number,
+            file: self.segment.file.clone(),
+            kind,
+            first_lsn: self.next_lsn,
+            last_lsn,
+            record_bytes: 0,
+            state: FrameState::Writing(mode),
+            written_at: now,
+            covered_by: None,
+            runs: Vec::new(),
+            durable: true,
+        }
+    }
+
+    fn mode(&self, batch: &Batch, frame_bytes: u64, queue_is_empty: bool) -> WriteMode {
+        if !batch.durable && self.durable_wanted < batch.first_lsn {
+            return WriteMode::Plain;
+        }
+        let lone = self.writing == 0 && self.flush.is_none() && queue_is_empty;
+        let alone = lone && frame_bytes <= ALONE_BYTES_MAX && self.lone_batches >= ALONE_AFTER;
+        match self.policy {
+            Policy::Dsync | Policy::Hybrid if alone => WriteMode::Alone,
+            Policy::Dsync => WriteMode::Dsync,
+            Policy::Fdatasync | Policy::Hybrid => WriteMode::Plain,
+        }
+    }
+
+    /// Send a finished frame to the tail. Every frame goes through here.
+    fn submit_frame(&mut self, frame: Frame, mode: WriteMode, mut buffer: Buffer) -> Step {
+        buffer.pad_to_grain();
+        let at = self.segment.tail;
+        assert!(self.segment.is_clear(buffer.len() as u64), "zeros in flight would land on the frame");
+        self.segment.tail += buffer.len() as u64;
+        assert!(self.segment.tail <= self.segment.bytes, "a frame ends within its segment");
+        self.next_lsn = frame.last_lsn + 1;
+        self.writing += 1;
+        self.counters.syncs += u64::from(mode != WriteMode::Plain);
+        let (token, file) = (frame.token, frame.file.clone());
+        self.frames.push_back(frame);
+        Step::Submit(token, Op::Write { file, at, buffer, mode })
+    }
+
+    /// Whether the seal is to be written now.
+    pub(super) fn next_rotation_step(&mut self) -> bool {
+        let full = self.batch.as_ref().is_some_and(|batch| !self.segment.fits(batch.frame_bytes()));
+        if full && self.rotation.is_none() {
+            self.rotation = Some(self.link.begin());
+        }
+        // The seal says that the segment is complete and durable, and that the next one is there (format: a
+        // seal's durable LSN is the LSN before it): so it waits for all of that.
+        self.rotation.is_some_and(|round| self.link.confirmed >= round)
+            && self.frames.is_empty()
+            && matches!(self.next, Next::Ready(_))
+            && self.segment.is_clear(GRAIN as u64)
+    }
+
+    pub(super) fn seal(&mut self, now: Time, wall_clock: u64) -> Step {
+        assert_eq!(self.durable_lsn + 1, self.next_lsn, "a seal follows durable records only");
+        let mode = match self.policy {
+            Policy::Fdatasync => WriteMode::Plain,
+            Policy::Dsync | Policy::Hybrid => WriteMode::Dsync,
+        };
+        let (header, crc) = frame::seal(self.stamp(wall_clock), self.place());
+        self.previous_crc = crc;
+        let frame = self.frame(now, mode, Kind::Seal, self.next_lsn - 1);
+        let step = self.submit_frame(frame, mode, Buffer::copy_of(&header));
+        let Next::Ready(next) = std::mem::replace(&mut self.next, Next::None) else {
+            unreachable!("the next segment was ready a moment ago")
+        };
+        // From here on only the seal's own frame holds the old segment's file, and with it its lock.
+        self.segment = next;
+        self.rotation = None;
+        step
+    }
+
+    /// The records that need a next segment for which there is no room.
+    pub(super) fn refusal(&mut self) -> Option<Error> {
+        let Next::NoSpace { error, needed: true } = &self.next else { return None };
+        // Only with nothing at the disk: so what is written and what is refused add up.
+        if self.writing > 0 {
+            return None;
+        }
+        let error = error.clone();
+        self.rotation = None;
+        self.next = Next::None;
+        self.batch = None;
+        let last = self.next_lsn - 1;
+        self.durable_wanted = self.durable_wanted.min(last);
+        if let Some(request) = &mut self.flush_request {
+            request.target_lsn = request.target_lsn.min(last);
+        }
+        Some(error)
+    }
+
+    pub(super) fn next_flush(&mut self, now: Time) -> Option<Step> {
+        if self.flush.is_some() {
+            return None;
+        }
+        let oldest = self.frames.iter().find(|frame| frame.state == FrameState::Written)?;
+        let wanted = oldest.kind == Kind::Seal
+            || oldest.first_lsn <= self.durable_wanted
+            || self.rotation.is_some()
+            || self.closing.is_some()
+            || now >= oldest.written_at.after(self.sync_interval);
+        if !wanted {
+            return None;
+        }
+        let (segment, file) = (oldest.segment, oldest.file.clone());
+        let token = self.token();
+        // Rule 1: a flush proves what was complete at full length, in its own file, before it was submitted.
+        for frame in &mut self.frames {
+            let own = frame.segment == segment || planted::is(Bug::FlushProvesOtherSegments);
+            if own && frame.state == FrameState::Written {
+                frame.covered_by = Some(token);
+            }
+        }
+        self.flush = Some(token);
+        self.counters.syncs += 1;
+        Some(Step::Submit(token, Op::Sync { file }))
+    }
+
+    /// Rule 14: a flush is answered once everything it covers is durable and the segment has its name.
+    pub(super) fn settle_flush(&mut self) {
+        let Some(request) = &self.flush_request else { return };
+        if self.durable_lsn >= request.target_lsn && self.link.confirmed >= request.link_round {
+            self.flushes_done = request.number;
+            self.flush_request = None;
+        }
+    }
+}

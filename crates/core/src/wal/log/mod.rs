@@ -1,0 +1,335 @@
+//! The log as a pure state machine: batches go in, operations come out, completions go in, watermarks move.
+//! No I/O, no clock, no lock, so a test can step it by hand. `wal/mod.rs` draws the life of an append and
+//! numbers the invariants cited here.
+//!
+//! This page holds what the log knows and what it decides first; `frames` what it sends, `jobs` what it asks of
+//! the helper thread, `done` what comes back.
+
+mod done;
+mod frames;
+mod jobs;
+mod policy;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ringbolt_disk::{File, Op, Time, Token, WriteMode};
+
+use self::jobs::JobKind;
+pub(crate) use self::policy::Policy;
+use crate::error::Error;
+use crate::format::frame::Kind;
+use crate::format::head::Head;
+use crate::wal::batch::Batch;
+use crate::wal::segment::{Maker, Segment};
+use crate::wal::stats::Counters;
+
+/// Batches at the disk at once. One leaves the disk idle while it is framed; two gain only a third; more than
+/// four gain little for small records and hold back the newest.
+pub(crate) const DEPTH: usize = 4;
+
+/// So many batches in a row must have found nobody waiting behind them before one goes alone. While a call
+/// blocks nothing can overlap, so without this rule writing alone would fulfil itself on a slow disk.
+const ALONE_AFTER: u32 = 2;
+
+/// HEAD follows the durable LSN after this long without progress.
+const HEAD_IDLE: Duration = Duration::from_secs(1);
+
+/// What recovery hands to the state machine.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) maker: Maker,
+    pub(crate) policy: Policy,
+    pub(crate) sync_interval: Duration,
+    pub(crate) segment: Segment,
+    pub(crate) next: Option<Segment>,
+    pub(crate) head: Head,
+    /// The LSN due next; everything below is durable.
+    pub(crate) next_lsn: u64,
+    /// The header checksum of the last frame, 0 where there is none.
+    pub(crate) previous_crc: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FrameState {
+    /// At the disk.
+    Writing(WriteMode),
+    /// Complete at full length, so a flush submitted from now on covers it.
+    Written,
+    /// Proven durable by its own DSYNC or by such a flush.
+    Durable,
+}
+
+/// A frame that is not yet known to be durable, with everything before it.
+#[derive(Debug)]
+struct Frame {
+    token: Token,
+    segment: u64,
+    file: File,
+    kind: Kind,
+    first_lsn: u64,
+    /// For a seal, the LSN before it.
+    last_lsn: u64,
+    record_bytes: u64,
+    state: FrameState,
+    written_at: Time,
+    /// The flush in flight that was submitted after this frame was complete.
+    covered_by: Option<Token>,
+    runs: Vec<(Time, u32)>,
+    durable: bool,
+}
+
+/// The segment after this one.
+#[derive(Debug)]
+enum Next {
+    None,
+    Preparing,
+    Ready(Segment),
+    /// There was no room for it. Where it is needed by now, what needs it is refused; else it is tried again
+    /// when it is.
+    NoSpace {
+        error: Error,
+        needed: bool,
+    },
+}
+
+/// Whether the segment still has its name is asked in rounds (durability rule 14): who needs to know starts a
+/// round, and a check submitted after that answers it.
+#[derive(Debug, Default)]
+struct Link {
+    wanted: u64,
+    asked: u64,
+    confirmed: u64,
+}
+
+impl Link {
+    fn begin(&mut self) -> u64 {
+        self.wanted = self.asked + 1;
+        self.wanted
+    }
+}
+
+#[derive(Debug)]
+struct FlushRequest {
+    /// The newest request that this answers.
+    number: u64,
+    target_lsn: u64,
+    link_round: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    maker: Maker,
+    policy: Policy,
+    sync_interval: Duration,
+
+    segment: Segment,
+    next: Next,
+    /// The batch that goes next, not yet framed.
+    batch: Option<Batch>,
+    /// In LSN order, from the oldest that is not known to be durable.
+    frames: VecDeque<Frame>,
+    /// How many at the front of `frames` are complete.
+    written_frames: usize,
+    writing: usize,
+    /// The flush in flight. One at a time: a second would wait for the first in the kernel anyway.
+    flush: Option<Token>,
+    jobs: Vec<(Token, JobKind)>,
+    /// HEAD as it is on disk.
+    head: Head,
+    head_wanted: bool,
+    /// Some while the log waits to go on in the next segment: the round of link checks this waits for.
+    rotation: Option<u64>,
+    link: Link,
+
+    next_lsn: u64,
+    previous_crc: u32,
+    written_lsn: u64,
+    durable_lsn: u64,
+    durable_wanted: u64,
+    flush_request: Option<FlushRequest>,
+    flushes_done: u64,
+    /// When the durable LSN last moved, while HEAD is behind it.
+    head_behind_since: Option<Time>,
+    closing: Option<u64>,
+    closed: bool,
+    failure: Option<Error>,
+    lone_batches: u32,
+    appended_bytes: u64,
+    /// The moving average over some 16 frames.
+    frame_bytes: u64,
+    next_token: u64,
+    counters: Counters,
+}
+
+/// What a turn of the log asks its service to do beside the operations.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Hand this to the driver.
+    Submit(Token, Op),
+    /// There is no room for the next segment: everything queued is refused, nothing of it was written.
+    Refuse(Error),
+}
+
+impl Log {
+    pub(crate) fn new(start: Start) -> Self {
+        let durable_lsn = start.next_lsn - 1;
+        assert!(start.head.proven_lsn <= durable_lsn, "HEAD never claims more than recovery found");
+        Self {
+            maker: start.maker,
+            policy: start.policy,
+            sync_interval: start.sync_interval,
+            segment: start.segment,
+            next: start.next.map_or(Next::None, Next::Ready),
+            batch: None,
+            frames: VecDeque::new(),
+            written_frames: 0,
+            writing: 0,
+            flush: None,
+            jobs: Vec::new(),
+            head: start.head,
+            head_wanted: false,
+            rotation: None,
+            link: Link::default(),
+            next_lsn: start.next_lsn,
+            previous_crc: start.previous_crc,
+            written_lsn: durable_lsn,
+            durable_lsn,
+            durable_wanted: 0,
+            flush_request: None,
+            flushes_done: 0,
+            head_behind_since: None,
+            closing: None,
+            closed: false,
+            failure: None,
+            lone_batches: ALONE_AFTER,
+            appended_bytes: 0,
+            frame_bytes: 0,
+            next_token: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn written_lsn(&self) -> u64 {
+        self.written_lsn
+    }
+
+    pub(crate) fn durable_lsn(&self) -> u64 {
+        self.durable_lsn
+    }
+
+    /// The LSN of the next frame: what is below was framed, and may be at the disk.
+    pub(crate) fn next_lsn(&self) -> u64 {
+        self.next_lsn
+    }
+
+    pub(crate) fn flushes_done(&self) -> u64 {
+        self.flushes_done
+    }
+
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The latencies of what was acknowledged since the last call, each for so many records.
+    pub(crate) fn take_latencies(&mut self) -> std::vec::Drain<'_, (Duration, u32)> {
+        self.counters.latencies.drain(..)
+    }
+
+    /// When the oldest run not yet acknowledged as its owner asked was accepted.
+    pub(crate) fn oldest_run(&self) -> Option<Time> {
+        let waiting = self.frames.iter().find(|frame| {
+            !frame.runs.is_empty() && (frame.durable || matches!(frame.state, FrameState::Writing(_)))
+        });
+        let runs = waiting.map(|frame| &frame.runs).or(self.batch.as_ref().map(|batch| &batch.runs));
+        runs.and_then(|runs| runs.first()).map(|&(accepted, _)| accepted)
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.writing as u64
+    }
+
+    /// Whether a batch would be framed now. Until then it stays in the mailbox, where more may join it.
+    pub(crate) fn wants_batch(&self) -> bool {
+        self.batch.is_none() && self.writing < DEPTH && self.failure.is_none()
+    }
+
+    pub(crate) fn accept(&mut self, batch: Batch) {
+        assert!(self.wants_batch() && batch.count > 0, "a batch is taken only while there is a place for it");
+        assert_eq!(batch.first_lsn, self.next_lsn, "batches come in LSN order");
+        if batch.durable {
+            self.durable_wanted = self.durable_wanted.max(batch.last_lsn());
+        }
+        self.batch = Some(batch);
+    }
+
+    /// Everything up to `lsn` is to become durable.
+    pub(crate) fn want_durable(&mut self, lsn: u64) {
+        self.durable_wanted = self.durable_wanted.max(lsn);
+    }
+
+    /// Answer flush requests up to `number`, once everything up to `target_lsn` is durable in a file that has
+    /// a name.
+    pub(crate) fn flush(&mut self, (number, target_lsn): (u64, u64)) {
+        let asked = self.flush_request.as_ref().map_or(self.flushes_done, |request| request.number);
+        if number == asked {
+            return;
+        }
+        self.want_durable(target_lsn);
+        self.flush_request = Some(FlushRequest { number, target_lsn, link_round: self.link.begin() });
+    }
+
+    /// No batch comes any more. May be called again.
+    pub(crate) fn close(&mut self) {
+        if self.closing.is_none() {
+            self.closing = Some(self.link.begin());
+        }
+    }
+
+    /// Closed, or failed and told to close, and nothing is in flight any more: the locks may go (durability
+    /// rule 8).
+    pub(crate) fn is_finished(&self) -> bool {
+        let quiet = self.writing == 0 && self.flush.is_none() && self.jobs.is_empty();
+        quiet && (self.closed || self.failure.is_some() && self.closing.is_some())
+    }
+
+    /// When to look again although nothing happened.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        if self.failure.is_some() {
+            return None;
+        }
+        let flush = self.frames.iter().find(|frame| frame.state == FrameState::Written);
+        let flush =
+            flush.filter(|_| self.flush.is_none()).map(|frame| frame.written_at.after(self.sync_interval));
+        let head =
+            self.head_behind_since.filter(|_| !self.has_head_job()).map(|since| since.after(HEAD_IDLE));
+        flush.into_iter().chain(head).min()
+    }
+
+    /// What to do next, until `None`.
+    pub(crate) fn next(&mut self, now: Time, wall_clock: u64, queue_is_empty: bool) -> Option<Step> {
+        if self.failure.is_some() || self.closed {
+            return None;
+        }
+        self.settle_flush();
+        if let Some(step) = self.next_job(now) {
+            return Some(step);
+        }
+        if self.next_rotation_step() {
+            return Some(self.seal(now, wall_clock));
+        }
+        if let Some(error) = self.refusal() {
+            return Some(Step::Refuse(error));
+        }
+        self.next_write(now, wall_clock, queue_is_empty).or_else(|| self.next_flush(now))
+    }
+
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+}
