@@ -132,7 +132,8 @@ impl Error {
             details.errno = Some(error.errno);
             details.syscall = Some(error.syscall);
             details.offset = error.offset;
-            details.path = Some(error.path);
+            details.reason = error.hint;
+            details.path = Some(error.path).filter(|path| !path.as_os_str().is_empty());
         })
     }
 

@@ -224,7 +224,9 @@ impl Fs for OsFs {
             Access::Read => OFlags::RDONLY,
             Access::ReadWrite => OFlags::RDWR,
         };
-        let flags = access | create | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        // NONBLOCK until it is known what was opened: a pipe would wait here for its other end. It must not stay:
+        // the ring answers EAGAIN on such a file where it would have to wait for the disk.
+        let flags = access | create | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let with = |extra| uninterrupted(|| open(path, flags | extra, Mode::from_raw_mode(mode)));
         let opened = if options.direct { with(OFlags::DIRECT) } else { Err(Errno::INVAL) };
         let (opened, direct) = match opened {
@@ -234,12 +236,15 @@ impl Fs for OsFs {
         };
         let failed = |syscall| move |errno: Errno| Error::new(syscall, path, errno.raw_os_error());
         let descriptor = opened.map_err(failed("open"))?;
-        let direct = direct
-            && (is_grain_enough(&descriptor) || {
-                let flags = fcntl_getfl(&descriptor).map_err(failed("fcntl"))?;
-                fcntl_setfl(&descriptor, flags - OFlags::DIRECT).map_err(failed("fcntl"))?;
-                false
-            });
+        let stat = fstat(&descriptor).map_err(failed("fstat"))?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
+            let hint = "a named pipe stands where a file should be";
+            return Err(Error::new("open", path, Errno::INVAL.raw_os_error()).hint(hint));
+        }
+        let direct = direct && is_grain_enough(&descriptor);
+        let unwanted = OFlags::NONBLOCK | if direct { OFlags::empty() } else { OFlags::DIRECT };
+        let flags = fcntl_getfl(&descriptor).map_err(failed("fcntl"))?;
+        fcntl_setfl(&descriptor, flags - unwanted).map_err(failed("fcntl"))?;
         Ok(File(FileKind::Os(Arc::new(OsFile {
             descriptor,
             path: path.to_owned(),

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -26,9 +27,13 @@ thread_local! {
     /// The environments of this thread: one for each copy of the package that opened a log. JavaScript knows them,
     /// and its logs, by number. An object of a class would be looked up, checked and rooted anew by every call,
     /// which costs a microsecond; a number costs nothing.
-    static ENVIRONMENTS: RefCell<BTreeMap<u32, Arc<Environment>>> = RefCell::default();
+    ///
+    /// Never dropped, and neither are the logs below: `process.exit()` runs a thread's destructors, and a drop
+    /// would wait there for a disk that may never answer. Where an environment ends in order, its cleanup hook
+    /// empties both.
+    static ENVIRONMENTS: ManuallyDrop<RefCell<BTreeMap<u32, Arc<Environment>>>> = ManuallyDrop::default();
     /// The logs of this thread, open or not yet released.
-    static LOGS: RefCell<BTreeMap<u32, Arc<Log>>> = RefCell::default();
+    static LOGS: ManuallyDrop<RefCell<BTreeMap<u32, Arc<Log>>>> = ManuallyDrop::default();
 }
 
 /// Never used twice in a process: a number that outlives its log, or its environment, finds nothing.
@@ -62,7 +67,7 @@ pub fn create_environment(env: Env, callback: Function<'_, (), ()>) -> napi::Res
             // Nothing could be done about a panic here, and nobody could be told.
             drop(catch_unwind(AssertUnwindSafe(|| environment.end(id))));
         })?;
-        ENVIRONMENTS.with_borrow_mut(|environments| environments.insert(id, environment));
+        ENVIRONMENTS.with(|environments| environments.borrow_mut().insert(id, environment));
         Ok(id)
     })?
 }
@@ -85,27 +90,27 @@ pub(crate) fn open(environment: u32, options: Options) -> u32 {
         logs.retain(|log| log.strong_count() > 0);
         logs.push(Arc::downgrade(&log));
     }
-    LOGS.with_borrow_mut(|logs| logs.insert(id, log));
+    LOGS.with(|logs| logs.borrow_mut().insert(id, log));
     id
 }
 
 /// Do something with a log.
 pub(crate) fn with<T>(log: u32, work: impl FnOnce(&Arc<Log>) -> T) -> napi::Result<T> {
     guard(|| {
-        LOGS.with_borrow(|logs| work(logs.get(&log).expect("the facade asks for logs it has not released")))
+        LOGS.with(|logs| work(logs.borrow().get(&log).expect("the facade asks for logs it has not released")))
     })
 }
 
 /// Let go of a log.
 pub(crate) fn release(log: u32) {
-    if let Some(log) = LOGS.with_borrow_mut(|logs| logs.remove(&log)) {
+    if let Some(log) = LOGS.with(|logs| logs.borrow_mut().remove(&log)) {
         reap(log);
     }
 }
 
 fn environment(id: u32) -> Arc<Environment> {
     ENVIRONMENTS
-        .with_borrow(|environments| environments.get(&id).map(Arc::clone))
+        .with(|environments| environments.borrow().get(&id).map(Arc::clone))
         .expect("the facade asks for the environment it made")
 }
 
@@ -122,8 +127,10 @@ impl Environment {
             log.handle.join();
         }
         // On the environment's own thread, as everything that fills these maps.
-        LOGS.with_borrow_mut(|open| open.retain(|_, log| !logs.iter().any(|ended| Arc::ptr_eq(log, ended))));
-        ENVIRONMENTS.with_borrow_mut(|environments| environments.remove(&id));
+        LOGS.with(|open| {
+            open.borrow_mut().retain(|_, log| !logs.iter().any(|ended| Arc::ptr_eq(log, ended)));
+        });
+        ENVIRONMENTS.with(|environments| environments.borrow_mut().remove(&id));
     }
 }
 

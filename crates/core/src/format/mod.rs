@@ -74,11 +74,12 @@ pub const fn record_bytes_max(segment_bytes: u64) -> u64 {
     segment_bytes / 4
 }
 
-/// The longest frame a log of such segments takes, in bytes: half a segment. Counts the header, the payload
+/// The longest frame a log of such segments takes, in bytes: half a segment, in
+/// whole grains. Counts the header, the payload
 /// with its length prefixes, and the padding: what [`frame::padded_bytes`] answers. So a batch that does not
 /// fit the rest of a segment leaves about half of it unused, at the most.
 pub const fn frame_bytes_max(segment_bytes: u64) -> u64 {
-    segment_bytes / 2
+    segment_bytes / 2 / GRAIN * GRAIN
 }
 
 /// Whether the format can carry segments of this size: whole grains, from [`SEGMENT_BYTES_FLOOR`] to

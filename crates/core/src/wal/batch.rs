@@ -8,7 +8,7 @@ use crate::wal::handle::Records;
 
 /// A batch takes no further run once its payload would pass this. Larger runs travel alone; what queues up
 /// behind a busy disk becomes several frames, so that they overlap.
-pub(crate) const BATCH_BYTES_TARGET: usize = 1 << 20;
+pub(crate) const BATCH_BYTES_TARGET: usize = Pool::CAPACITY_MAX - HEADER_BYTES;
 
 /// A batch begins with room for this much and grows by doubling, so a lone small record costs little memory.
 const BATCH_BYTES_FIRST: usize = 16 << 10;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use ringbolt_disk::{EntryKind, Fs};
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::format::frame::{HEADER_BYTES, Held, Kind, RECORD_PREFIX_BYTES};
-use crate::format::{GRAIN, Refusal, parse_segment_name, segment_name};
+use crate::format::{GRAIN, parse_segment_name, segment_name};
 use crate::wal::handle::Opened;
 use crate::wal::scan::{self, Chain, Finding, Window};
 
@@ -18,11 +18,15 @@ use crate::wal::scan::{self, Chain, Finding, Window};
 pub struct Reader {
     fs: Arc<dyn Fs>,
     directory: PathBuf,
+    direct: bool,
     chain: Chain,
     /// The LSN due next.
     next: u64,
     to: u64,
+    /// The segment and the offset of the next frame; `None` before the first.
     place: Option<(u64, u64)>,
+    /// The segment that was read last, still open.
+    window: Option<(u64, Window)>,
 }
 
 /// Consecutive records.
@@ -45,10 +49,11 @@ impl Reader {
             previous_crc: None,
             incarnation: 0,
         };
-        Self { fs, directory, chain, next: from, to, place: None }
+        Self { fs, directory, direct: log.direct_io, chain, next: from, to, place: None, window: None }
     }
 
-    /// The next records, about `bytes` of them (one at least), or `None` at the end.
+    /// The next records, about `bytes` of them (one at least), or `None` at the end. Everything before damage is
+    /// served before the error.
     ///
     /// # Errors
     /// `ERR_WAL_DAMAGED` at a record that is not what was written, `ERR_WAL_IO` where the disk will not read.
@@ -56,74 +61,97 @@ impl Reader {
         if self.next > self.to {
             return Ok(None);
         }
-        let (mut segment, mut offset) = match self.place {
-            Some(place) => place,
-            None => (self.first_segment()?, GRAIN),
-        };
-        let fs = self.fs.clone();
-        let mut window = self.window(&*fs, segment)?;
         let mut chunk = Chunk { first_lsn: self.next, count: 0, bytes: Vec::new() };
+        match self.fill(&mut chunk, bytes) {
+            Ok(()) => Ok(Some(chunk)),
+            // What is intact is served; the next call meets the error again.
+            Err(_) if chunk.count > 0 => Ok(Some(chunk)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Read frames into `chunk` until it has about `bytes`. Where this fails, the place stays before what failed.
+    fn fill(&mut self, chunk: &mut Chunk, bytes: usize) -> Result<()> {
         while self.next <= self.to && (chunk.count == 0 || chunk.bytes.len() < bytes) {
-            let held = match self.chain.look(&mut window, segment, offset)? {
-                Finding::Frame(held) => held,
-                Finding::Bad(reason) | Finding::Damage(reason) => {
-                    return Err(self.damaged(segment, offset, &reason));
-                }
-                Finding::Unsupported(refusal) => {
-                    let path = self.directory.join(segment_name(segment));
-                    return Err(scan::unsupported_at(&path, Some(offset), &refusal));
-                }
+            let (segment, offset) = match self.place {
+                Some(place) => place,
+                None => (self.first_segment()?, GRAIN),
             };
-            if self.chain.next_lsn.is_none() && held.header.first_lsn > self.next {
-                let reason = format!("the segment begins with LSN {}", held.header.first_lsn);
+            let mut window = match self.window.take() {
+                Some((open, window)) if open == segment => window,
+                _ => self.open(segment)?,
+            };
+            let passed = self.pass(&mut window, segment, offset, chunk);
+            self.window = Some((segment, window));
+            self.place = Some(passed?);
+        }
+        Ok(())
+    }
+
+    /// Take the records of the frame at `offset` of `segment`, and tell where the one behind it is.
+    fn pass(
+        &mut self,
+        window: &mut Window,
+        segment: u64,
+        offset: u64,
+        chunk: &mut Chunk,
+    ) -> Result<(u64, u64)> {
+        let held = match self.chain.look(&*self.fs, window, segment, offset)? {
+            Finding::Frame(held) => held,
+            Finding::Bad(reason) | Finding::Damage(reason) => {
                 return Err(self.damaged(segment, offset, &reason));
             }
-            self.collect(&mut window, offset, &held, &mut chunk)?;
-            self.chain.pass(&held);
-            if held.header.kind == Kind::Seal {
-                segment += 1;
-                offset = GRAIN;
-                if self.next <= self.to {
-                    window = self.window(&*fs, segment)?;
-                }
-            } else {
-                let end = held.header.padded_end(offset);
-                offset = end.ok_or_else(|| self.damaged(segment, offset, "the frame does not end"))?;
+            Finding::Unsupported(refusal) => {
+                let path = self.directory.join(segment_name(segment));
+                return Err(scan::unsupported_at(&path, Some(offset), &refusal));
             }
-            self.place = Some((segment, offset));
+        };
+        if self.chain.next_lsn.is_none() && held.header.first_lsn > self.next {
+            let reason = format!("the segment begins with LSN {}", held.header.first_lsn);
+            return Err(self.damaged(segment, offset, &reason));
         }
-        Ok(Some(chunk))
+        let end = held.header.padded_end(offset);
+        let end = end.ok_or_else(|| self.damaged(segment, offset, "the frame does not end"))?;
+        self.collect(window, (segment, offset), &held, chunk)?;
+        self.chain.pass(&held);
+        Ok(if held.header.kind == Kind::Seal { (segment + 1, GRAIN) } else { (segment, end) })
     }
 
     /// Copy what is asked for out of a valid frame.
-    fn collect(&mut self, window: &mut Window<'_>, at: u64, held: &Held, chunk: &mut Chunk) -> Result<()> {
+    fn collect(
+        &mut self,
+        window: &mut Window,
+        (segment, offset): (u64, u64),
+        held: &Held,
+        chunk: &mut Chunk,
+    ) -> Result<()> {
         let header = &held.header;
         if header.kind == Kind::Seal || header.last_lsn() < self.next {
             return Ok(());
         }
-        let payload = window.get(at + HEADER_BYTES as u64, header.payload_bytes as usize)?;
+        let payload = window.get(&*self.fs, offset + HEADER_BYTES as u64, header.payload_bytes as usize)?;
         if header.first_lsn == self.next && header.last_lsn() <= self.to {
             chunk.bytes.extend_from_slice(payload);
             chunk.count += header.count;
             self.next = header.next_lsn();
             return Ok(());
         }
-        let records = header.records(payload).map_err(|refusal: Refusal| {
+        let records = match header.records(payload) {
+            Ok(records) => records,
             // It held a moment ago: the file is changing under us.
-            let path = self.directory.join("");
-            scan::damaged(&path, None, header.first_lsn, header.last_lsn(), &refusal.to_string())
-        })?;
-        for (lsn, record) in (header.first_lsn..).zip(records) {
-            if lsn == self.next && lsn <= self.to {
-                let start = chunk.bytes.len();
+            Err(refusal) => return Err(self.damaged(segment, offset, &refusal.to_string())),
+        };
+        let mut next = self.next;
+        for (lsn, record) in (header.first_lsn..=self.to).zip(records) {
+            if lsn == next {
                 chunk.bytes.reserve(RECORD_PREFIX_BYTES + record.len());
                 chunk.bytes.extend_from_slice(&(record.len() as u32).to_le_bytes());
                 chunk.bytes.extend_from_slice(record);
-                debug_assert_eq!(chunk.bytes.len() - start, RECORD_PREFIX_BYTES + record.len());
                 chunk.count += 1;
-                self.next += 1;
+                next += 1;
             }
         }
+        self.next = next;
         Ok(())
     }
 
@@ -145,9 +173,8 @@ impl Reader {
             // does, it is the one without frames at the end, or the read runs into what is wrong and tells.
             let mut begins = None;
             for (index, &number) in numbers.iter().enumerate().take(high).skip(middle) {
-                let finding = self.chain.look(&mut self.window(&*self.fs, number)?, number, GRAIN)?;
-                if let Finding::Frame(held) = finding {
-                    begins = Some((index, held.header.first_lsn));
+                begins = self.first_lsn(number)?.map(|first_lsn| (index, first_lsn));
+                if begins.is_some() {
                     break;
                 }
             }
@@ -161,11 +188,24 @@ impl Reader {
         })
     }
 
-    fn window<'a>(&self, fs: &'a dyn Fs, number: u64) -> Result<Window<'a>> {
-        let path = self.directory.join(segment_name(number));
-        match scan::segment_header(fs, &path)?.0 {
-            Ok(header) => Window::open(fs, &path, header.bytes),
-            Err(refusal) => Err(self.damaged(number, 0, &refusal.to_string())),
+    /// The LSN that a segment begins with; `None` where its header or its first frame is not valid.
+    fn first_lsn(&self, segment: u64) -> Result<Option<u64>> {
+        let mut window = match self.open(segment) {
+            Ok(window) => window,
+            Err(error) if error.code == Code::WalDamaged => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(match self.chain.look(&*self.fs, &mut window, segment, GRAIN)? {
+            Finding::Frame(held) => Some(held.header.first_lsn),
+            Finding::Bad(_) | Finding::Damage(_) | Finding::Unsupported(_) => None,
+        })
+    }
+
+    fn open(&self, segment: u64) -> Result<Window> {
+        let path = self.directory.join(segment_name(segment));
+        match scan::segment_header(&*self.fs, &path)?.0 {
+            Ok(header) => Window::open(&*self.fs, &path, header.bytes, self.direct),
+            Err(refusal) => Err(self.damaged(segment, 0, &refusal.to_string())),
         }
     }
 

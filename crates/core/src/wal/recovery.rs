@@ -30,7 +30,7 @@ use crate::format::{
 use crate::planted::{self, Bug};
 use crate::wal::handle::{Options, Recovery, TornAt};
 use crate::wal::log::{Policy, Start};
-use crate::wal::scan::{self, Extent, Found, Progress, Scan};
+use crate::wal::scan::{self, Extent, Found, LogFiles, Progress, Scan, Window};
 use crate::wal::segment::{Maker, Segment};
 use crate::wal::{head, lock};
 
@@ -243,9 +243,13 @@ impl Opening<'_> {
         let kept: Vec<u64> =
             files.segments.iter().copied().filter(|&number| number >= head.oldest_segment).collect();
         let segments = self.check_segments(&head, &kept)?;
-        let found = scan::scan(self.fs, self.directory, &head, &segments, self.options.check, progress)?;
+        let found = self.log_files(&head, &segments).scan(self.options.check, progress)?;
         // From here on the log is sound; now it may be changed.
         self.repair(files, locks, lock, head, &segments, &found)
+    }
+
+    fn log_files<'a>(&'a self, head: &'a Head, segments: &'a [Found]) -> LogFiles<'a> {
+        LogFiles { fs: self.fs, directory: self.directory, direct: self.options.direct_io, head, segments }
     }
 
     fn read_head(&self) -> Result<Option<Head>> {
@@ -279,7 +283,8 @@ impl Opening<'_> {
         let log_id = headers.iter().find_map(|(_, header)| header.as_ref().ok()).map(|header| header.log_id);
         let (mut frames, mut anything) = (false, false);
         for &number in &files.segments {
-            let found = scan::holds_anything(self.fs, &self.path(number), number, log_id.as_ref())?;
+            let direct = self.options.direct_io;
+            let found = scan::holds_anything(self.fs, &self.path(number), number, log_id.as_ref(), direct)?;
             frames |= found.0;
             anything |= found.1;
         }
@@ -350,9 +355,7 @@ impl Opening<'_> {
         }
         match damage {
             None => Ok(segments),
-            Some(damage) => {
-                Err(scan::later_version(self.fs, self.directory, head, &segments)?.unwrap_or(damage))
-            }
+            Some(damage) => Err(self.log_files(head, &segments).later_version()?.unwrap_or(damage)),
         }
     }
 
@@ -553,12 +556,12 @@ impl Opening<'_> {
 
     /// Hand the bytes of an extent to `write`, piece by piece.
     fn copy(&self, extent: Extent, write: impl Fn(u64, &Buffer) -> ringbolt_disk::Result<()>) -> Result<()> {
-        let mut window =
-            scan::Window::open(self.fs, &self.path(extent.segment.number), extent.segment.bytes)?;
+        let Found { number, bytes, .. } = extent.segment;
+        let mut window = Window::open(self.fs, &self.path(number), bytes, self.options.direct_io)?;
         let mut at = extent.from;
         while at < extent.to {
             let len = (extent.to - at).min(COPY_BYTES) as usize;
-            write(at, &Buffer::copy_of(window.get(at, len)?)).map_err(opening)?;
+            write(at, &Buffer::copy_of(window.get(self.fs, at, len)?)).map_err(opening)?;
             at += len as u64;
         }
         Ok(())
@@ -607,6 +610,9 @@ fn is_ours_in_the_making(name: &str) -> bool {
 
 /// A failed system call while opening.
 fn opening(error: ringbolt_disk::Error) -> Error {
-    let code = if error.is_no_space() { Code::WalNoSpace } else { Code::WalIo };
-    Error::of_disk(code, "opening the log", error)
+    if error.is_no_space() {
+        // A segment is reserved whole before the log is open.
+        return Error::of_disk(Code::WalNoSpace, "opening the log (free a segment's size of space)", error);
+    }
+    Error::io("opening the log", error)
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ringbolt_disk::{File, Fs, OpenOptions};
+use ringbolt_disk::{Buffer, File, Fs, OpenOptions};
 
 use crate::error::{Code, Error, Result};
 use crate::format::frame::{HEADER_BYTES, Header, Held, Kind, Place};
@@ -22,41 +22,56 @@ static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
 pub(crate) type Progress<'a> = &'a dyn Fn(u64, u64);
 
 /// A segment's file, read through a window. Bytes missing at its end read as zeros, up to the segment's size.
-pub(crate) struct Window<'a> {
-    fs: &'a dyn Fs,
+///
+/// It reads past the page cache where the log writes past it. What the cache shows need not be on the disk (rule
+/// 6), and a direct write drops the cached pages around it: judged through the cache, a frame could be there
+/// at the scan and gone when it is to be written again.
+pub(crate) struct Window {
     file: File,
     /// The segment's size, from its header.
     bytes: u64,
     start: u64,
-    held: Vec<u8>,
+    held: Buffer,
 }
 
-impl<'a> Window<'a> {
-    pub(crate) fn open(fs: &'a dyn Fs, path: &Path, bytes: u64) -> Result<Self> {
-        let file = fs.open(path, OpenOptions::READ).map_err(|error| Error::io("reading the log", error))?;
-        Ok(Self { fs, file, bytes, start: 0, held: Vec::new() })
+impl Window {
+    pub(crate) fn open(fs: &dyn Fs, path: &Path, bytes: u64, direct: bool) -> Result<Self> {
+        let file = fs
+            .open(path, OpenOptions::READ.with_direct(direct))
+            .map_err(|error| Error::io("reading the log", error))?;
+        Ok(Self { file, bytes, start: 0, held: Buffer::with_capacity(0) })
     }
 
     /// The `len` bytes at `at`, both within the segment.
-    pub(crate) fn get(&mut self, at: u64, len: usize) -> Result<&[u8]> {
+    pub(crate) fn get(&mut self, fs: &dyn Fs, at: u64, len: usize) -> Result<&[u8]> {
         let end = at + len as u64;
         assert!(end <= self.bytes, "only what lies in the segment is asked for");
         if at < self.start || end > self.start + self.held.len() as u64 {
-            let wanted = (len as u64).max(WINDOW_BYTES).min(self.bytes - at) as usize;
-            self.held.clear();
-            self.held.resize(wanted, 0);
-            self.start = at;
-            let read = self.fs.read_at(&self.file, at, &mut self.held);
-            if let Err(error) = read
-                && !planted::is(Bug::ReadErrorEndsLog)
-            {
-                // Never taken for the end of the log.
-                self.held.clear();
-                return Err(Error::io("reading the log", error));
-            }
+            self.move_to(fs, at, end)?;
         }
         let from = (at - self.start) as usize;
         Ok(&self.held[from..from + len])
+    }
+
+    /// Hold whole grains from the one of `at` on, up to `end` at least.
+    fn move_to(&mut self, fs: &dyn Fs, at: u64, end: u64) -> Result<()> {
+        let start = at / GRAIN * GRAIN;
+        let wanted = end.max((start + WINDOW_BYTES).min(self.bytes)).next_multiple_of(GRAIN) - start;
+        if wanted as usize > self.held.capacity() {
+            self.held = Buffer::with_capacity(wanted as usize);
+        }
+        self.held.clear();
+        self.held.resize(wanted as usize);
+        self.start = start;
+        let read = fs.read_at(&self.file, start, &mut self.held);
+        if let Err(error) = read
+            && !planted::is(Bug::ReadErrorEndsLog)
+        {
+            // Never taken for the end of the log.
+            self.held.clear();
+            return Err(Error::io("reading the log", error));
+        }
+        Ok(())
     }
 }
 
@@ -95,8 +110,8 @@ impl Chain {
     }
 
     /// What is at `offset` of segment `number`?
-    pub(crate) fn look(&self, window: &mut Window<'_>, number: u64, offset: u64) -> Result<Finding> {
-        let Some(held) = self.held(window, number, offset)? else {
+    pub(crate) fn look(&self, fs: &dyn Fs, window: &mut Window, number: u64, offset: u64) -> Result<Finding> {
+        let Some(held) = self.held(fs, window, number, offset)? else {
             return Ok(Finding::Bad("no frame header".to_owned()));
         };
         if self.is_junk(&held) {
@@ -110,7 +125,7 @@ impl Chain {
             Err(refusal @ Refusal::Unsupported { .. }) => return Ok(Finding::Unsupported(refusal)),
             Err(refusal) => return Ok(Finding::Damage(refusal.to_string())),
         }
-        let payload = window.get(offset + HEADER_BYTES as u64, held.header.payload_bytes as usize)?;
+        let payload = window.get(fs, offset + HEADER_BYTES as u64, held.header.payload_bytes as usize)?;
         match held.header.records(payload) {
             Ok(_) => {}
             Err(refusal @ Refusal::NotWhole { .. }) => return Ok(Finding::Bad(refusal.to_string())),
@@ -130,12 +145,12 @@ impl Chain {
     }
 
     /// The header at `offset`, where one holds.
-    fn held(&self, window: &mut Window<'_>, number: u64, offset: u64) -> Result<Option<Held>> {
+    fn held(&self, fs: &dyn Fs, window: &mut Window, number: u64, offset: u64) -> Result<Option<Held>> {
         if offset + GRAIN > window.bytes {
             return Ok(None);
         }
         let place = Place { log_id: &self.log_id, segment: number, offset };
-        Ok(Header::parse(window.get(offset, HEADER_BYTES)?, place))
+        Ok(Header::parse(window.get(fs, offset, HEADER_BYTES)?, place))
     }
 
     /// A frame of an earlier incarnation than the one before it was left behind by a zeroing that a crash
@@ -189,6 +204,14 @@ pub(crate) struct Extent {
     pub(crate) to: u64,
 }
 
+/// Add what follows the last extent to it: thousands of small frames are one extent.
+fn extend(extents: &mut Vec<Extent>, more: Extent) {
+    match extents.last_mut() {
+        Some(last) if last.segment.number == more.segment.number && last.to == more.from => last.to = more.to,
+        _ => extents.push(more),
+    }
+}
+
 /// How a log ends.
 #[derive(Debug)]
 pub(crate) struct Scan {
@@ -205,72 +228,15 @@ pub(crate) struct Scan {
     pub(crate) torn: Vec<Extent>,
 }
 
-/// Read a log's segments, from the oldest kept on, and judge how it ends.
-///
-/// # Errors
-/// `ERR_WAL_DAMAGED`, `ERR_WAL_UNSUPPORTED`, `ERR_WAL_IO`.
-pub(crate) fn scan(
-    fs: &dyn Fs,
-    directory: &Path,
-    head: &Head,
-    segments: &[Found],
-    check: Check,
-    progress: Progress<'_>,
-) -> Result<Scan> {
-    let log = LogFiles { fs, directory, head, segments };
-    let (start, mut chain) = log.start(check)?;
-    let total = segments[start..].iter().map(|segment| segment.bytes).sum();
-    let mut unproven = Vec::new();
-    let mut passed = 0;
-    let mut last = start;
-    loop {
-        let segment = segments[last];
-        let mut window = log.window(last)?;
-        let mut tail = GRAIN;
-        let finding = loop {
-            progress(passed + tail, total);
-            let held = match chain.look(&mut window, segment.number, tail)? {
-                Finding::Frame(held) => held,
-                finding => break Some(finding),
-            };
-            if (last, tail) == (0, GRAIN) && held.header.first_lsn > head.first_lsn {
-                let (found, kept) = (held.header.first_lsn, head.first_lsn);
-                break Some(Finding::Damage(format!(
-                    "the log begins with LSN {found}, expected {kept} or less"
-                )));
-            }
-            let end = held.header.padded_end(tail).expect("a valid frame ends in its segment");
-            if held.header.first_lsn > head.proven_lsn {
-                unproven.push(Extent { segment, from: tail, to: end });
-            }
-            chain.pass(&held);
-            tail = end;
-            if held.header.kind == Kind::Seal {
-                break None;
-            }
-        };
-        if let Some(finding) = finding {
-            let torn = log.judge(&chain, last, tail, finding)?;
-            // A first frame that is missing was judged above; what is left is an empty log, from LSN 1 on.
-            let next_lsn = chain.next_lsn.unwrap_or(1);
-            let previous_crc = chain.previous_crc.unwrap_or(0);
-            return Ok(Scan { last, tail, next_lsn, previous_crc, unproven, torn });
-        }
-        passed += segment.bytes;
-        last += 1;
-        if last == segments.len() {
-            let reason = "the segment is sealed, and the one after it is missing";
-            let next = chain.next_lsn.unwrap_or(1);
-            return Err(log.damage(last - 1, tail - GRAIN, next, next.max(head.proven_lsn), reason));
-        }
-    }
-}
-
-struct LogFiles<'a> {
-    fs: &'a dyn Fs,
-    directory: &'a Path,
-    head: &'a Head,
-    segments: &'a [Found],
+/// A log's files, to be read from the oldest segment kept on.
+#[derive(Clone, Copy)]
+pub(crate) struct LogFiles<'a> {
+    pub(crate) fs: &'a dyn Fs,
+    pub(crate) directory: &'a Path,
+    /// Read past the page cache, where the file system takes it.
+    pub(crate) direct: bool,
+    pub(crate) head: &'a Head,
+    pub(crate) segments: &'a [Found],
 }
 
 /// What lies behind the first bad place.
@@ -286,9 +252,73 @@ struct Behind {
 }
 
 impl LogFiles<'_> {
-    fn window(&self, index: usize) -> Result<Window<'_>> {
+    /// Read the segments in order and judge how the log ends.
+    ///
+    /// # Errors
+    /// `ERR_WAL_DAMAGED`, `ERR_WAL_UNSUPPORTED`, `ERR_WAL_IO`.
+    pub(crate) fn scan(&self, check: Check, progress: Progress<'_>) -> Result<Scan> {
+        let Self { fs, head, segments, .. } = *self;
+        let (start, mut chain) = self.start(check)?;
+        let total = segments[start..].iter().map(|segment| segment.bytes).sum();
+        let mut unproven = Vec::new();
+        let mut passed = 0;
+        let mut last = start;
+        loop {
+            let segment = segments[last];
+            let mut window = self.window(last)?;
+            let mut tail = GRAIN;
+            let finding = loop {
+                progress(passed + tail, total);
+                let held = match chain.look(fs, &mut window, segment.number, tail)? {
+                    Finding::Frame(held) => held,
+                    finding => break Some(finding),
+                };
+                if (last, tail) == (0, GRAIN) && held.header.first_lsn > head.first_lsn {
+                    let (found, kept) = (held.header.first_lsn, head.first_lsn);
+                    break Some(Finding::Damage(format!(
+                        "the log begins with LSN {found}, expected {kept} or less"
+                    )));
+                }
+                let end = held.header.padded_end(tail).expect("a valid frame ends in its segment");
+                if held.header.first_lsn > head.proven_lsn {
+                    extend(&mut unproven, Extent { segment, from: tail, to: end });
+                }
+                chain.pass(&held);
+                tail = end;
+                if held.header.kind == Kind::Seal {
+                    break None;
+                }
+            };
+            if let Some(finding) = finding {
+                let torn = self.judge(&chain, last, tail, finding)?;
+                // A first frame that is missing was judged above; what is left is an empty log, from LSN 1 on.
+                let next_lsn = chain.next_lsn.unwrap_or(1);
+                let previous_crc = chain.previous_crc.unwrap_or(0);
+                return Ok(Scan { last, tail, next_lsn, previous_crc, unproven, torn });
+            }
+            passed += segment.bytes;
+            last += 1;
+            if last == segments.len() {
+                let reason = "the segment is sealed, and the one after it is missing";
+                let next = chain.next_lsn.unwrap_or(1);
+                return Err(self.damage(last - 1, tail - GRAIN, next, next.max(head.proven_lsn), reason));
+            }
+        }
+    }
+
+    /// The first frame of a later version in these segments, as the error that it is: it outranks damage, since
+    /// what we take for damage may be what that version writes.
+    pub(crate) fn later_version(&self) -> Result<Option<Error>> {
+        let found = self.behind(&Chain::of(self.head), 0, 0)?.unsupported;
+        Ok(found.map(|(index, at, refusal)| {
+            let path = self.directory.join(segment_name(self.segments[index].number));
+            unsupported_at(&path, Some(at), &refusal)
+        }))
+    }
+
+    fn window(&self, index: usize) -> Result<Window> {
         let Found { number, bytes, .. } = self.segments[index];
-        Window::open(self.fs, &self.directory.join(segment_name(number)), bytes)
+        Window::open(self.fs, &self.directory.join(segment_name(number)), bytes, self.direct)
     }
 
     /// Where reading begins, and what the first frame there must follow.
@@ -311,7 +341,7 @@ impl LogFiles<'_> {
             } else {
                 Chain { next_lsn: None, previous_crc: None, ..start.1.clone() }
             };
-            let finding = chain.look(&mut self.window(index)?, segment.number, GRAIN)?;
+            let finding = chain.look(self.fs, &mut self.window(index)?, segment.number, GRAIN)?;
             let Finding::Frame(held) = finding else { break };
             if held.header.first_lsn > self.head.proven_lsn {
                 break;
@@ -377,8 +407,9 @@ impl LogFiles<'_> {
             let mut torn_to = from;
             let mut offset = from;
             while offset < segment.bytes {
-                let held =
-                    chain.held(&mut window, segment.number, offset)?.filter(|held| !chain.is_junk(held));
+                let held = chain
+                    .held(self.fs, &mut window, segment.number, offset)?
+                    .filter(|held| !chain.is_junk(held));
                 let mut end = offset + GRAIN;
                 if let Some(held) = held {
                     if (later, offset) != (index, at) {
@@ -390,7 +421,7 @@ impl LogFiles<'_> {
                 }
                 for grain in (offset..end).step_by(GRAIN as usize) {
                     let len = GRAIN.min(segment.bytes - grain) as usize;
-                    let bytes = window.get(grain, len)?;
+                    let bytes = window.get(self.fs, grain, len)?;
                     if bytes != &ZEROS[..len] {
                         let last = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0);
                         torn_to = grain + last as u64 + 1;
@@ -492,38 +523,23 @@ pub(crate) fn segment_header(fs: &dyn Fs, path: &Path) -> Result<(Result<segment
     Ok((segment::Header::decode(&header[..read]), fs.len(&file).map_err(io)?))
 }
 
-/// The first frame of a later version in these segments, as the error that it is: it outranks damage, since
-/// what we take for damage may be what that version writes.
-pub(crate) fn later_version(
-    fs: &dyn Fs,
-    directory: &Path,
-    head: &Head,
-    segments: &[Found],
-) -> Result<Option<Error>> {
-    let log = LogFiles { fs, directory, head, segments };
-    let chain = Chain::of(head);
-    let found = log.behind(&chain, 0, 0)?.unsupported;
-    Ok(found.map(|(index, at, refusal)| {
-        unsupported_at(&directory.join(segment_name(segments[index].number)), Some(at), &refusal)
-    }))
-}
-
 /// Whether a file without HEAD beside it holds frames of `log_id`, and whether it holds anything at all.
 pub(crate) fn holds_anything(
     fs: &dyn Fs,
     path: &Path,
     number: u64,
     log_id: Option<&LogId>,
+    direct: bool,
 ) -> Result<(bool, bool)> {
     let io = |error| Error::io("reading the log", error);
     let len = {
         let file = fs.open(path, OpenOptions::READ).map_err(io)?;
         fs.len(&file).map_err(io)?
     };
-    let mut window = Window::open(fs, path, len)?;
+    let mut window = Window::open(fs, path, len, direct)?;
     let (mut frames, mut anything) = (false, false);
     for offset in (GRAIN..len).step_by(GRAIN as usize) {
-        let bytes = window.get(offset, GRAIN.min(len - offset) as usize)?;
+        let bytes = window.get(fs, offset, GRAIN.min(len - offset) as usize)?;
         anything |= *bytes != ZEROS[..bytes.len()];
         frames |= log_id
             .is_some_and(|log_id| Header::parse(bytes, Place { log_id, segment: number, offset }).is_some());

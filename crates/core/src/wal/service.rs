@@ -64,7 +64,9 @@ impl Starting {
         let Self { disk, shared } = self;
         let driver = (disk.driver)().map_err(|error| {
             let doing = format!("starting the {} backend", disk.backend.name());
+            let reason = error.to_string();
             Error::of_disk(Code::BackendUnavailable, &doing, error)
+                .with(|details| details.reason = Some(reason))
         })?;
         let progress = |bytes, total| shared.progress(bytes, total);
         let recovery::Opened { start, recovery, lock } =

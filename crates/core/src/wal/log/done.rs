@@ -33,9 +33,12 @@ impl Log {
         self.advance(now, queue_is_empty);
     }
 
+    /// Durability rule 3: every completion is looked at, also where a flush follows that could succeed.
     pub(super) fn on_written(&mut self, now: Time, token: Token, outcome: ringbolt_disk::Result<Outcome>) {
-        let index = self.frames.iter().position(|frame| frame.token == token);
-        let index = index.expect("a completion belongs to a flush, a job or a frame");
+        // Behind the complete ones at the front: in a log without a flush in sight these are many.
+        let mut writing = self.frames.range(self.written_frames..);
+        let index = writing.position(|frame| frame.token == token);
+        let index = index.expect("a completion belongs to a flush, a job or a frame") + self.written_frames;
         self.writing -= 1;
         if let Err(error) = outcome {
             let error = self.named(error, self.frames[index].segment);

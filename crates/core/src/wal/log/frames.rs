@@ -2,7 +2,9 @@
 
 use ringbolt_disk::{Buffer, GRAIN, Op, Time, WriteMode};
 
-use super::{ALONE_AFTER, DEPTH, Frame, FrameState, Log, Next, Policy, Step};
+use super::{
+    ALONE_AFTER, DEPTH, FlushRequest, Frame, FrameState, Log, Next, Policy, Step, UNFLUSHED_FRAMES_MAX,
+};
 use crate::error::Error;
 use crate::format::frame::{self, Kind, Place};
 use crate::planted::{self, Bug};
@@ -71,7 +73,7 @@ impl Log {
         if !batch.durable && self.durable_wanted < batch.first_lsn {
             return WriteMode::Plain;
         }
-        let lone = self.writing == 0 && self.flush.is_none() && queue_is_empty;
+        let lone = self.frames.is_empty() && queue_is_empty;
         let alone = lone && frame_bytes <= ALONE_BYTES_MAX && self.lone_batches >= ALONE_AFTER;
         match self.policy {
             Policy::Dsync | Policy::Hybrid if alone => WriteMode::Alone,
@@ -95,12 +97,16 @@ impl Log {
         Step::Submit(token, Op::Write { file, at, buffer, mode })
     }
 
-    /// Whether the seal is to be written now.
-    pub(super) fn next_rotation_step(&mut self) -> bool {
+    /// Where the next batch does not fit the segment, the log goes on in the next.
+    pub(super) fn begin_rotation(&mut self) {
         let full = self.batch.as_ref().is_some_and(|batch| !self.segment.fits(batch.frame_bytes()));
         if full && self.rotation.is_none() {
             self.rotation = Some(self.link.begin());
         }
+    }
+
+    /// Whether the seal is to be written now.
+    pub(super) fn is_ready_to_rotate(&self) -> bool {
         // The seal says that the segment is complete and durable, and that the next one is there (format: a
         // seal's durable LSN is the LSN before it): so it waits for all of that.
         self.rotation.is_some_and(|round| self.link.confirmed >= round)
@@ -144,6 +150,9 @@ impl Log {
         if let Some(request) = &mut self.flush_request {
             request.target_lsn = request.target_lsn.min(last);
         }
+        if let Some((_, target_lsn)) = &mut self.flush_waiting {
+            *target_lsn = last.min(*target_lsn);
+        }
         Some(error)
     }
 
@@ -156,7 +165,8 @@ impl Log {
             || oldest.first_lsn <= self.durable_wanted
             || self.rotation.is_some()
             || self.closing.is_some()
-            || now >= oldest.written_at.after(self.sync_interval);
+            || self.frames.len() > UNFLUSHED_FRAMES_MAX
+            || now >= oldest.written_at.after(self.sync_delay);
         if !wanted {
             return None;
         }
@@ -180,6 +190,17 @@ impl Log {
         if self.durable_lsn >= request.target_lsn && self.link.confirmed >= request.link_round {
             self.flushes_done = request.number;
             self.flush_request = None;
+            self.next_flush_request();
+        }
+    }
+
+    /// Take up what waits, once there is nothing before it.
+    pub(super) fn next_flush_request(&mut self) {
+        if self.flush_request.is_none()
+            && let Some((number, target_lsn)) = self.flush_waiting.take()
+        {
+            self.want_durable(target_lsn);
+            self.flush_request = Some(FlushRequest { number, target_lsn, link_round: self.link.begin() });
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) enum JobKind {
 
 impl Log {
     pub(super) fn next_job(&mut self, now: Time) -> Option<Step> {
-        if self.link.asked < self.link.wanted {
+        if self.link.asked < self.link.wanted && self.link.confirmed == self.link.asked {
             return Some(self.check_link());
         }
         if self.closing.is_none()
@@ -141,6 +141,7 @@ impl Log {
             && self.flush.is_none()
             && self.jobs.is_empty()
             && self.flush_request.is_none()
+            && self.flush_waiting.is_none()
     }
 
     pub(super) fn on_job(&mut self, kind: JobKind, outcome: ringbolt_disk::Result<Outcome>) {
@@ -152,7 +153,7 @@ impl Log {
             // Rule 9: no room for the next segment, known before this one is full. Nothing is lost yet.
             (JobKind::Prepare { .. }, Err(error)) if error.is_no_space() => {
                 self.counters.errors += 1;
-                let doing = "reserving the next segment (free some space; the log works on)";
+                let doing = "reserving the next segment (free some space)";
                 let error = Error::of_disk(Code::WalNoSpace, doing, error);
                 self.next = Next::NoSpace { error, needed: self.rotation.is_some() };
             }

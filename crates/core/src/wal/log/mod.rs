@@ -32,6 +32,9 @@ pub(crate) const DEPTH: usize = 4;
 /// blocks nothing can overlap, so without this rule writing alone would fulfil itself on a slow disk.
 const ALONE_AFTER: u32 = 2;
 
+/// More frames than this without a flush get one, whoever waits: the list of them has a bound.
+const UNFLUSHED_FRAMES_MAX: usize = 1024;
+
 /// HEAD follows the durable LSN after this long without progress.
 const HEAD_IDLE: Duration = Duration::from_secs(1);
 
@@ -121,7 +124,9 @@ struct FlushRequest {
 pub(crate) struct Log {
     maker: Maker,
     policy: Policy,
-    sync_interval: Duration,
+    /// How long a frame that nobody waits for may be without a flush: half of the interval promised, for the
+    /// flush takes its time too.
+    sync_delay: Duration,
 
     segment: Segment,
     next: Next,
@@ -147,7 +152,11 @@ pub(crate) struct Log {
     written_lsn: u64,
     durable_lsn: u64,
     durable_wanted: u64,
+    /// The flush being answered. Its target stays as it is while others come: they wait for the next.
     flush_request: Option<FlushRequest>,
+    /// The newest flush asked for since, and the LSN it is for: one answer will do for all of them.
+    flush_waiting: Option<(u64, u64)>,
+    flush_asked: u64,
     flushes_done: u64,
     /// When the durable LSN last moved, while HEAD is behind it.
     head_behind_since: Option<Time>,
@@ -178,7 +187,7 @@ impl Log {
         Self {
             maker: start.maker,
             policy: start.policy,
-            sync_interval: start.sync_interval,
+            sync_delay: start.sync_interval / 2,
             segment: start.segment,
             next: start.next.map_or(Next::None, Next::Ready),
             batch: None,
@@ -197,6 +206,8 @@ impl Log {
             durable_lsn,
             durable_wanted: 0,
             flush_request: None,
+            flush_waiting: None,
+            flush_asked: 0,
             flushes_done: 0,
             head_behind_since: None,
             closing: None,
@@ -273,14 +284,13 @@ impl Log {
     }
 
     /// Answer flush requests up to `number`, once everything up to `target_lsn` is durable in a file that has
-    /// a name.
+    /// a name. May be called again with the same.
     pub(crate) fn flush(&mut self, (number, target_lsn): (u64, u64)) {
-        let asked = self.flush_request.as_ref().map_or(self.flushes_done, |request| request.number);
-        if number == asked {
-            return;
+        if number > self.flush_asked {
+            self.flush_asked = number;
+            self.flush_waiting = Some((number, target_lsn));
         }
-        self.want_durable(target_lsn);
-        self.flush_request = Some(FlushRequest { number, target_lsn, link_round: self.link.begin() });
+        self.next_flush_request();
     }
 
     /// No batch comes any more. May be called again.
@@ -304,7 +314,7 @@ impl Log {
         }
         let flush = self.frames.iter().find(|frame| frame.state == FrameState::Written);
         let flush =
-            flush.filter(|_| self.flush.is_none()).map(|frame| frame.written_at.after(self.sync_interval));
+            flush.filter(|_| self.flush.is_none()).map(|frame| frame.written_at.after(self.sync_delay));
         let head =
             self.head_behind_since.filter(|_| !self.has_head_job()).map(|since| since.after(HEAD_IDLE));
         flush.into_iter().chain(head).min()
@@ -316,10 +326,11 @@ impl Log {
             return None;
         }
         self.settle_flush();
+        self.begin_rotation();
         if let Some(step) = self.next_job(now) {
             return Some(step);
         }
-        if self.next_rotation_step() {
+        if self.is_ready_to_rotate() {
             return Some(self.seal(now, wall_clock));
         }
         if let Some(error) = self.refusal() {
