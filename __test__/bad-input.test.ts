@@ -58,7 +58,7 @@ test('a_record_one_byte_too_large_is_refused_and_one_that_just_fits_is_taken', a
 
 test('a_batch_above_half_a_segment_is_refused_and_one_that_just_fits_is_taken', async () => {
   await using wal = await Wal.open(temporary(), { segmentBytes: MiB })
-  const limit = MiB / 2 - 4160
+  const limit = MiB / 2 - 64
   const parts = (total: number) => [Buffer.alloc(limit / 2), Buffer.alloc(total - limit / 2 - 8)]
   expect(await wal.appendBatch(parts(limit))).toEqual({ first: 1, last: 2 })
   expect(await caught(wal.appendBatch(parts(limit + 1)))).toMatchObject({

@@ -3,7 +3,7 @@
  * opened again at once. Nothing acknowledged is missing, and nothing is there that was not appended.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { Wal } from '../src/index.js'
@@ -62,6 +62,8 @@ const disks: [string, string][] = [
   ['the disk', join(root, 'target')],
   ['memory', '/dev/shm'],
 ]
+
+mkdirSync(join(root, 'target'), { recursive: true })
 
 for (const [disk, parent] of disks) {
   test.skipIf(!existsSync(parent))(

@@ -272,3 +272,21 @@ test('an_open_that_failed_holds_nothing', async () => {
   expect(await texts(again.read())).toEqual(['a'])
   expect(await collect(again.read({ from: 2 }))).toEqual([])
 })
+
+test('process_exit_waits_for_no_disk', async () => {
+  const directory = temporary()
+  // Goal: exit() ends the process at once, whatever is queued. Method: a queue that takes long to drain, and the
+  // log's own word that it was not drained.
+  const ended = await child(
+    directory,
+    `
+    const wal = await Wal.open(directory, { queueBytesMax: 2 ** 30 })
+    const record = Buffer.alloc(2 ** 20)
+    for (let index = 0; index < 400; index += 1) wal.enqueue(record)
+    setTimeout(() => process.exit(0), 5)`,
+  )
+  expect(ended).toMatchObject({ code: 0, signal: null, stderr: '' })
+  await using wal = await Wal.open(directory, { lockTimeoutMs: 20_000 })
+  expect(wal.recovery.cleanShutdown).toBe(false)
+  expect(wal.lastLsn).toBeLessThan(400)
+})

@@ -80,3 +80,15 @@ test('shared_memory_is_copied_and_other_memory_is_not', () => {
   const own = Uint8Array.of(1)
   expect(unshared(own)).toBe(own)
 })
+
+test('what_cannot_be_copied_leaves_the_staging_as_it_was', () => {
+  // As with shared memory that another thread grows between the question for its size and the copy.
+  const staging = new Staging(64)
+  staging.push(Buffer.from('first'), 5)
+  const grown = new Uint8Array(100)
+  expect(() => staging.push(grown, 10)).toThrow(RangeError)
+  expect(() => staging.pushAll([Buffer.from('second'), grown], [6, 10])).toThrow(RangeError)
+  expect([staging.length, staging.count]).toEqual([9, 1])
+  staging.push(Buffer.from('second'), 6)
+  expect(Buffer.from(staging.bytes.subarray(13, 19)).toString()).toBe('second')
+})

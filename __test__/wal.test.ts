@@ -297,3 +297,33 @@ test('a_long_recovery_tells_how_far_it_has_come', async () => {
   for (const { bytes, totalBytes } of told) expect(bytes).toBeLessThanOrEqual(totalBytes)
   expect(told).toEqual(told.toSorted((a, b) => a.bytes - b.bytes))
 })
+
+test('shared_memory_may_grow_between_the_calls', async () => {
+  await using wal = await Wal.open(temporary())
+  const shared = Reflect.construct(SharedArrayBuffer, [8, { maxByteLength: 2 ** 20 }]) as SharedArrayBuffer
+  const view = new Uint8Array(shared)
+  const before = wal.append(view)
+  ;(shared as unknown as { grow(bytes: number): void }).grow(2 ** 20)
+  const after = wal.append(view)
+  expect(await before).toBe(1)
+  expect(await after).toBe(2)
+  expect(await wal.append(bytes('last'))).toBe(3)
+  const lengths = (await collect(wal.read())).map(({ data }) => data.length)
+  expect(lengths).toEqual([8, 2 ** 20, 4])
+})
+
+test('records_that_were_read_are_the_callers_to_change', async () => {
+  await using wal = await Wal.open(temporary())
+  await Promise.all(Array.from({ length: 100 }, (_, index) => wal.append(bytes(`record ${index}`))))
+  const seen: string[] = []
+  for await (const { data } of wal.read()) {
+    seen.push(String(data))
+    new Uint8Array(data.buffer, data.byteOffset, data.length).fill(255)
+    try {
+      structuredClone(data, { transfer: [data.buffer as ArrayBuffer] })
+    } catch {
+      // Node 21 and newer say that this memory is not to be transferred; Node 20 copies it.
+    }
+  }
+  expect(seen).toEqual(Array.from({ length: 100 }, (_, index) => `record ${index}`))
+})

@@ -12,14 +12,7 @@ import { parseArgs, stripVTControlCharacters } from 'node:util'
 import { isInstalled, main, run } from './run.mjs'
 import { setup } from './setup.mjs'
 
-// The addon's crate is left out: its symbols resolve only inside Node, so vitest tests it.
-const RUST = [
-  '--workspace',
-  '--exclude',
-  'ringbolt-node',
-  '--features',
-  'ringbolt-disk/sim,ringbolt-core/planted',
-]
+const RUST = ['--workspace', '--features', 'ringbolt-disk/sim,ringbolt-core/planted']
 
 /** A run of a test runner: what to call it, how to start it. */
 function rust(name, { profile = 'test', ignored = false } = {}) {

@@ -2,6 +2,7 @@
  * What the logs of one JavaScript thread share: the road on which news of them comes in, and the one thing that
  * keeps the event loop alive while somebody waits.
  */
+import { setInterval } from 'node:timers'
 import { type NativeWalOptions, native } from './native.js'
 
 /** Somebody who looks at a log's watermarks when there is news of it. */
@@ -30,7 +31,16 @@ export function forget(id: number): void {
 }
 
 function takeNews(): void {
-  for (const id of native.takeNews(environment as number)) watchers.get(id)?.look()
+  for (const id of native.takeNews(environment as number)) {
+    try {
+      watchers.get(id)?.look()
+    } catch (error) {
+      // A mistake of ours. It surfaces as uncaught, and the other logs still get their news.
+      process.nextTick(() => {
+        throw error
+      })
+    }
+  }
 }
 
 // The loop is held by a timer that never does anything. The threadsafe function itself could be referenced

@@ -30,11 +30,12 @@ import type { OpenRequest } from './options.js'
 import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
 import { Waiters } from './waiters.js'
 
-/** At most this much is collected before it is handed over in the middle of a tick. */
+/** At most this much is collected before it is handed over in the middle of a tick. Every batch limit is above. */
 const stagingBytesMax = 256 * 1024
 
-/** What a frame needs besides its records: its own header, and the last grain of the segment. */
-const frameOverhead = 4096 + 64
+// As they were when the package was loaded: a program that puts a clock of its own in their place, as tests do,
+// must not stop its appends.
+const { nextTick } = process
 
 // Where `poll` writes. One for all logs: it is read before anybody else can poll.
 const status = new Float64Array(Object.keys(Status).length)
@@ -45,10 +46,10 @@ export class Log implements Watcher {
   readonly #request: OpenRequest
   /** The log's number on the other side. */
   readonly #id: number
-  readonly #staging: Staging
-  /** Bytes of a batch at most, each record counted with its prefix: a batch is one frame. */
-  readonly #batchBytesMax: number
+  readonly #staging = new Staging(stagingBytesMax)
   #recordBytesMax = 0
+  /** Each record counted with its prefix: a batch is one frame. */
+  #batchBytesMax = 0
 
   // Numbers given out and watermarks. LSNs are given out here, in call order: so `enqueue` can return one.
   #firstLsn = 1
@@ -95,8 +96,6 @@ export class Log implements Watcher {
   private constructor(request: OpenRequest) {
     this.directory = request.directory
     this.#request = request
-    this.#batchBytesMax = request.segmentBytes / 2 - frameOverhead
-    this.#staging = new Staging(Math.min(stagingBytesMax, this.#batchBytesMax))
     const { ack: _, signal: __, onProgress: ___, ...options } = request
     this.#id = openNative(this, options)
   }
@@ -197,16 +196,14 @@ export class Log implements Watcher {
     const staging = this.#staging
     const apart = need > staging.bytes.length
     if (apart || !staging.fits(need)) this.#submitEarly()
+    // Bytes first, numbers after: shared memory that grows meanwhile can still make this fail.
+    const views = apart ? records.map(unshared) : staging.pushAll(records, sizes)
     const first = this.#lastLsn + 1
     this.#lastLsn += records.length
     this.#bytesAccepted += size
     this.#appends += 1
-    if (apart) {
-      this.#submitApart(records.map(unshared), first, durable)
-    } else {
-      this.#stage(first, durable)
-      for (const [index, record] of records.entries()) staging.push(record, sizes[index] as number)
-    }
+    if (views !== undefined) this.#submitApart(views, first, durable)
+    else this.#stage(first, durable)
     this.#hold()
     return new Promise((resolve, reject) => {
       const waiters = durable ? this.#durable : this.#written
@@ -230,16 +227,14 @@ export class Log implements Watcher {
     const need = size + prefixBytes
     const apart = need > staging.bytes.length
     if (apart || !staging.fits(need)) this.#submitEarly()
+    // Bytes first, the number after: shared memory that grows meanwhile can still make this fail.
+    const view = apart ? unshared(record) : staging.push(record, size)
     this.#lastLsn += 1
     const lsn = this.#lastLsn
     this.#bytesAccepted += size
     this.#appends += 1
-    if (apart) {
-      this.#submitApart([unshared(record)], lsn, durable)
-    } else {
-      this.#stage(lsn, durable)
-      staging.push(record, size)
-    }
+    if (view !== undefined) this.#submitApart([view], lsn, durable)
+    else this.#stage(lsn, durable)
     if (!this.#holds) this.#hold()
     return lsn
   }
@@ -250,14 +245,14 @@ export class Log implements Watcher {
     if (queued > 0 && queued + size > limit) throw queueFull(queued + size, limit)
   }
 
-  /** Something is about to go into the staging, beginning with this LSN. */
+  /** The staging has what begins with this LSN. */
   #stage(lsn: number, durable: boolean): void {
     const staging = this.#staging
-    if (staging.count === 0) staging.firstLsn = lsn
+    if (staging.firstLsn === 0) staging.firstLsn = lsn
     if (durable) staging.durable = true
     if (!this.#submitScheduled) {
       this.#submitScheduled = true
-      process.nextTick(submitTick, this)
+      nextTick(submitTick, this)
     }
   }
 
@@ -271,32 +266,37 @@ export class Log implements Watcher {
     const staging = this.#staging
     const { count } = staging
     if (count === 0) return
-    const { firstLsn, durable } = staging
-    const refused = native.submit(
-      this.#id,
-      staging.bytes,
-      staging.length,
-      count,
-      firstLsn,
-      this.#epoch,
-      durable,
+    const { bytes, length, firstLsn, durable } = staging
+    const refused = this.#cross(() =>
+      native.submit(this.#id, bytes, length, count, firstLsn, this.#epoch, durable),
     )
     staging.clear()
-    this.#submitted(firstLsn + count - 1, durable, refused as Failure | null)
+    this.#submitted(firstLsn + count - 1, durable, refused)
   }
 
   #submitApart(records: Uint8Array[], firstLsn: number, durable: boolean): void {
-    const refused = native.submitApart(this.#id, records, firstLsn, this.#epoch, durable)
-    this.#submitted(firstLsn + records.length - 1, durable, refused as Failure | null)
+    const refused = this.#cross(() => native.submitApart(this.#id, records, firstLsn, this.#epoch, durable))
+    this.#submitted(firstLsn + records.length - 1, durable, refused)
     this.check()
   }
 
-  #submitted(lastLsn: number, durable: boolean, refused: Failure | null): void {
-    if (refused !== null) {
+  /** Hand records over. An exception is our mistake; its promises must be answered all the same. */
+  #cross(submit: () => unknown): RingboltError | undefined {
+    try {
+      const refused = submit() as Failure | null
+      return refused === null ? undefined : errorOf(refused)
+    } catch (cause) {
+      const message = `handing records over to the log in ${this.directory} failed: please report it`
+      return new WalError('ERR_WAL_IO', message, { cause })
+    }
+  }
+
+  #submitted(lastLsn: number, durable: boolean, refused: RingboltError | undefined): void {
+    if (refused !== undefined) {
       // What this side checks, the service does not refuse: it has failed meanwhile, and the news is on its way.
+      // Where it has not, the two sides disagree, and going on would give numbers to the wrong records.
       if (refused.code === 'ERR_WAL_POISONED') return
-      // Otherwise the two sides disagree, and going on would give numbers to the wrong records.
-      this.#fail(errorOf(refused))
+      this.#fail(refused)
       native.close(this.#id)
       return
     }
@@ -398,7 +398,7 @@ export class Log implements Watcher {
     const totalBytes = status[Status.recoveryBytesTotal] as number
     const { onProgress } = this.#request
     // In a tick of its own: what it throws surfaces as uncaught, and other logs still get their news.
-    if (totalBytes > 0 && onProgress !== undefined) process.nextTick(onProgress, { bytes, totalBytes })
+    if (totalBytes > 0 && onProgress !== undefined) nextTick(onProgress, { bytes, totalBytes })
   }
 
   /** The first look that finds the log open, or that could not be opened. */
@@ -407,6 +407,7 @@ export class Log implements Watcher {
       const opened = native.opened(this.#id) as NativeOpened
       this.#opened = opened
       this.#recordBytesMax = opened.recordBytesMax
+      this.#batchBytesMax = opened.batchBytesMax
       this.#firstLsn = opened.firstLsn
       this.#lastLsn = opened.lastLsn
       this.#wantedLsn = opened.lastLsn

@@ -41,7 +41,7 @@ export interface WalOptions {
   segmentBytes?: number
   /**
    * Bound on the bytes of records accepted and not yet written, 1 or more: beyond it appends reject with
-   * `ERR_WAL_QUEUE_FULL`. A single record above it is taken when the queue is empty.
+   * `ERR_WAL_QUEUE_FULL`. A single record above it is taken when the queue is empty; an empty record counts nothing.
    *
    * @defaultValue 64 MiB
    */
@@ -214,7 +214,7 @@ function ackOf(name: string, value: unknown, fallback: Ack): Ack {
 function directoryOf(value: unknown): string {
   if (value instanceof URL) {
     if (value.protocol !== 'file:') throw outOfRange('directory', 'a path or a file: URL', value.href)
-    return resolve(fileURLToPath(value))
+    return directoryOf(fileURLToPath(value))
   }
   if (typeof value !== 'string')
     throw invalidArgType('directory', 'of type string or an instance of URL', value)
@@ -262,12 +262,13 @@ function functionOf<F extends (...args: never) => void>(name: string, value: unk
 function signalOf(name: string, value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined
   // By shape, as Node does: a signal of another realm or a polyfill is a signal.
-  if (
-    typeof value !== 'object' ||
-    value === null ||
-    !('aborted' in value) ||
-    !(value instanceof EventTarget)
-  ) {
+  const isSignal =
+    typeof value === 'object' &&
+    value !== null &&
+    'aborted' in value &&
+    'addEventListener' in value &&
+    typeof value.addEventListener === 'function'
+  if (!isSignal) {
     throw invalidArgType(name, 'an instance of AbortSignal', value)
   }
   return value as AbortSignal

@@ -1,6 +1,7 @@
 /**
  * Records on their way out: chunks are read on the thread pool, one ahead of what the caller looks at.
  */
+import { markAsUntransferable } from 'node:worker_threads'
 import { errorOf, type Failure } from './errors.js'
 import { type NativeReader, native } from './native.js'
 import { prefixBytes } from './staging.js'
@@ -9,7 +10,10 @@ import { prefixBytes } from './staging.js'
 export interface WalRecord {
   /** Its number. */
   lsn: number
-  /** Its bytes: a `Buffer`, the caller's to keep. Records read together share the memory behind it. */
+  /**
+   * Its bytes: a `Buffer`, the caller's to keep. Records read together share the memory behind it, so `data.buffer`
+   * holds more than this one; it cannot be transferred, copy the bytes instead.
+   */
   data: Uint8Array
 }
 
@@ -28,20 +32,30 @@ export async function* records(
       if (failure !== undefined) throw errorOf(failure as Failure)
       if (bytes === undefined) return
       ahead = readAhead(reader)
-      let at = 0
-      for (let lsn = firstLsn; lsn < firstLsn + count; lsn += 1) {
-        const start = at + prefixBytes
-        const end = start + bytes.readUInt32LE(at)
-        yield { lsn, data: bytes.subarray(start, end) }
+      // The user has this memory in hand from the first record on: what is needed of it is read before.
+      markAsUntransferable(bytes.buffer)
+      for (const [index, data] of split(bytes, count).entries()) {
+        yield { lsn: firstLsn + index, data }
         if (signal?.aborted) throw signal.reason
-        at = end
       }
     }
   } finally {
-    // The reader is in use until then. How it went is of no interest any more.
-    await ahead.catch(() => {})
-    native.closeReader(reader)
+    // The reader is in use until then. Not awaited: who leaves, or aborts, does not wait for the disk.
+    const close = () => native.closeReader(reader)
+    ahead.then(close, close)
   }
+}
+
+/** The records in a chunk, each behind its length. */
+function split(bytes: Buffer, count: number): Buffer[] {
+  const records: Buffer[] = []
+  let at = 0
+  for (let index = 0; index < count; index += 1) {
+    const start = at + prefixBytes
+    at = start + bytes.readUInt32LE(at)
+    records.push(bytes.subarray(start, at))
+  }
+  return records
 }
 
 function readAhead(reader: NativeReader): ReturnType<typeof native.readChunk> {

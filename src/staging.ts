@@ -13,7 +13,7 @@ export class Staging {
   length = 0
   /** Records in use. */
   count = 0
-  /** The LSN of the first of them. */
+  /** The LSN of the first of them; 0 while there is none. */
   firstLsn = 0
   /** Whether somebody waits for one of them to be durable. */
   durable = false
@@ -27,8 +27,8 @@ export class Staging {
     return this.length + bytes <= this.bytes.length
   }
 
-  /** Take a copy of a record of `size` bytes, known to fit. */
-  push(record: Uint8Array, size: number): void {
+  /** Take a copy of a record of `size` bytes, known to fit. Where that throws, nothing was taken. */
+  push(record: Uint8Array, size: number): undefined {
     const { bytes, length } = this
     bytes[length] = size
     bytes[length + 1] = size >>> 8
@@ -40,9 +40,22 @@ export class Staging {
     this.count += 1
   }
 
+  /** The same for several: all of them or, where that throws, none. */
+  pushAll(records: readonly Uint8Array[], sizes: readonly number[]): undefined {
+    const { length, count } = this
+    try {
+      for (const [index, record] of records.entries()) this.push(record, sizes[index] as number)
+    } catch (error) {
+      this.length = length
+      this.count = count
+      throw error
+    }
+  }
+
   clear(): void {
     this.length = 0
     this.count = 0
+    this.firstLsn = 0
     this.durable = false
   }
 }

@@ -174,6 +174,8 @@ pub struct NativeOpened {
     pub last_lsn: f64,
     /// Bytes of one record at most.
     pub record_bytes_max: f64,
+    /// Bytes of one batch at most, each record counted with four more.
+    pub batch_bytes_max: f64,
     /// Records in the log.
     pub records: f64,
     /// Segments in the log.
@@ -213,6 +215,7 @@ pub fn opened(wal: u32) -> napi::Result<Option<NativeOpened>> {
             first_lsn: number(opened.first_lsn),
             last_lsn: number(opened.last_lsn),
             record_bytes_max: number(handle.record_bytes_max()),
+            batch_bytes_max: number(handle.batch_bytes_max()),
             records: number(recovery.records),
             segments: number(recovery.segments),
             torn_bytes: number(recovery.torn_bytes),

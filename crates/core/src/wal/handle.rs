@@ -380,6 +380,11 @@ impl Handle {
         record_bytes_max(self.shared.options.segment_bytes)
     }
 
+    /// Bytes of one batch at most: its records, each with [`frame::RECORD_PREFIX_BYTES`] more.
+    pub fn batch_bytes_max(&self) -> u64 {
+        frame_bytes_max(self.shared.options.segment_bytes) - frame::HEADER_BYTES as u64
+    }
+
     /// Read the records `from..=to`, durable ones only, whatever `to` says.
     ///
     /// # Errors
