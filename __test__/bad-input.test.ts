@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { BackendError, Wal, WalError } from '../src/index.js'
-import { caught, collect, root, started, temporary, texts } from './helpers.js'
+import { caught, child, collect, root, smallDisk, started, temporary, texts } from './helpers.js'
 
 const MiB = 1024 * 1024
 const bytes = (text: string) => Buffer.from(text)
@@ -130,7 +130,7 @@ test('a_directory_that_holds_something_else_is_left_alone', async () => {
   const directory = temporary()
   writeFileSync(join(directory, 'letters.txt'), 'dear')
   expect(await caught(Wal.open(directory))).toMatchObject({ code: 'ERR_WAL_NOT_EMPTY', path: directory })
-  expect(readdirSync(directory).filter(name => name !== 'LOCK')).toEqual(['letters.txt'])
+  expect(readdirSync(directory)).toEqual(['letters.txt'])
 })
 
 test('without_create_a_missing_log_is_not_made', async () => {
@@ -254,6 +254,32 @@ test('a_signal_ends_the_waiting_for_open_and_the_log_is_closed', async () => {
   expect(await wal.append(bytes('a'))).toBe(1)
 })
 
+test('a_wait_for_a_lock_that_was_given_up_holds_neither_the_process_nor_the_next_open', async () => {
+  const directory = temporary()
+  const wal = await Wal.open(directory)
+  const ended = await child(
+    directory,
+    `
+    const waiting = Wal.open(directory, { lockTimeoutMs: 600_000, signal: AbortSignal.timeout(100) })
+    await waiting.catch(error => console.log(error.name))`,
+  )
+  // The child is killed where it takes much longer than it should.
+  expect(ended).toMatchObject({ code: 0, stdout: 'TimeoutError\n', stderr: '' })
+  await wal.close()
+})
+
+test('a_signal_need_only_look_like_one', async () => {
+  const events = new EventTarget()
+  const signal = Object.assign(events, { aborted: false, reason: undefined as unknown }) as AbortSignal
+  await using wal = await Wal.open(temporary(), { signal })
+  await wal.append(bytes('a'))
+  expect(await texts(wal.read({ signal }))).toEqual(['a'])
+  const reason = new Error('no time')
+  Object.assign(signal, { aborted: true, reason })
+  expect(await caught(collect(wal.read({ signal })))).toBe(reason)
+  expect(await caught(Wal.open(temporary(), { signal }))).toBe(reason)
+})
+
 test('a_signal_ends_a_read', async () => {
   await using wal = await Wal.open(temporary())
   await Promise.all(Array.from({ length: 10 }, () => wal.append(bytes('a'))))
@@ -272,23 +298,8 @@ test('a_signal_ends_a_read', async () => {
   })
 })
 
-/** A small file system of its own, or undefined where none may be mounted. */
-function smallDisk(options: string): string | undefined {
-  const directory = temporary()
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', directory], { stdio: 'ignore' })
-  } catch {
-    return undefined
-  }
-  onTestFinished(() => {
-    execFileSync('umount', ['--lazy', directory])
-  })
-  return directory
-}
-
 test('on_a_full_disk_appends_are_refused_nothing_is_lost_and_the_log_works_on', async context => {
-  const disk = smallDisk('size=5m')
-  if (disk === undefined) return context.skip('mounting a file system is not permitted here')
+  const disk = smallDisk(context, 'size=5m')
   const filler = join(disk, 'filler')
   writeFileSync(filler, Buffer.alloc(2 * MiB))
   const record = Buffer.alloc(10_000, 'r')
@@ -310,9 +321,45 @@ test('on_a_full_disk_appends_are_refused_nothing_is_lost_and_the_log_works_on', 
   expect(wal.recovery.cleanShutdown).toBe(true)
 })
 
+test('an_enqueued_record_without_space_is_told_by_every_call_that_could_have_promised_it', async context => {
+  const disk = smallDisk(context, 'size=4m')
+  const wal = await Wal.open(join(disk, 'log'), { segmentBytes: MiB })
+  for (let count = 0; count < 1000; count += 1) wal.enqueue(Buffer.alloc(10_000))
+  const refused = { code: 'ERR_WAL_NO_SPACE', errno: -28 }
+  const [durable, flush] = await Promise.all([caught(wal.durable()), caught(wal.flush())])
+  expect(durable).toMatchObject(refused)
+  expect(flush).toMatchObject(refused)
+  expect(wal.lastLsn).toBeLessThan(1000)
+  expect(await caught(wal.durable(1000))).toMatchObject(refused)
+  expect(await caught(wal.durable(1001))).toMatchObject({ code: 'ERR_OUT_OF_RANGE' })
+  expect(await caught(wal.append(bytes('a')))).toMatchObject({ code: 'ERR_WAL_POISONED', cause: refused })
+  expect(await caught(wal.close())).toMatchObject({ code: 'ERR_WAL_POISONED', cause: refused })
+  await using again = await Wal.open(join(disk, 'log'), { check: 'all' })
+  expect(again.lastLsn).toBe(wal.lastLsn)
+})
+
+test('a_log_whose_segment_was_removed_acknowledges_nothing_into_it_any_more', async () => {
+  const directory = temporary()
+  const wal = await Wal.open(directory)
+  await wal.append(bytes('a'))
+  rmSync(join(directory, 'wal-0000000000000001.seg'))
+  const cause = { code: 'ERR_WAL_IO', errno: -2, path: join(directory, 'wal-0000000000000001.seg') }
+  expect(await caught(wal.flush())).toMatchObject({ code: 'ERR_WAL_OUTCOME_UNKNOWN', cause })
+  for (const doing of [
+    () => wal.append(bytes('b')),
+    () => wal.enqueue(bytes('b')),
+    () => wal.flush(),
+    () => wal.durable(),
+    () => wal.drained(),
+    () => wal.close(),
+  ]) {
+    expect(await caught(doing)).toMatchObject({ code: 'ERR_WAL_POISONED', cause })
+  }
+  expect(await caught(Wal.open(directory))).toMatchObject({ code: 'ERR_WAL_DAMAGED', segment: 1 })
+})
+
 test('on_a_read_only_file_system_open_says_so', async context => {
-  const disk = smallDisk('size=5m')
-  if (disk === undefined) return context.skip('mounting a file system is not permitted here')
+  const disk = smallDisk(context, 'size=5m')
   const directory = join(disk, 'log')
   await (await Wal.open(directory, { segmentBytes: MiB })).close()
   execFileSync('mount', ['-o', 'remount,ro', disk])

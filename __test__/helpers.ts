@@ -1,11 +1,11 @@
 /** What several test files need: directories that vanish, children that run a script, errors caught. */
-import { execFile, spawn } from 'node:child_process'
+import { execFile, execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { onTestFinished } from 'vitest'
+import { onTestFinished, type TestContext } from 'vitest'
 import type { ErrorDetails } from '../src/index.js'
 
 export const root: string = fileURLToPath(new URL('..', import.meta.url))
@@ -40,6 +40,30 @@ export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
 /** The records as text. */
 export async function texts(records: AsyncIterable<{ data: Uint8Array }>): Promise<string[]> {
   return (await collect(records)).map(({ data }) => Buffer.from(data).toString())
+}
+
+/**
+ * The test cannot go on without this capability. Where `RINGBOLT_REQUIRE` names it (`mount,memory`) that is a failure,
+ * so that no test disappears unseen; elsewhere the test is skipped.
+ */
+export function lacks(context: TestContext, capability: 'mount' | 'memory', why: string): never {
+  const required = (process.env['RINGBOLT_REQUIRE'] ?? '').split(',')
+  if (required.includes(capability)) throw new Error(`${capability} is required here: ${why}`)
+  return context.skip(`${capability}: ${why}`)
+}
+
+/** A file system in memory, mounted with these options and unmounted after the test. */
+export function smallDisk(context: TestContext, options: string): string {
+  const directory = temporary()
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', options, 'tmpfs', directory], { stdio: 'ignore' })
+  } catch {
+    lacks(context, 'mount', 'mounting a file system is not permitted here')
+  }
+  onTestFinished(() => {
+    execFileSync('umount', ['--lazy', directory])
+  })
+  return directory
 }
 
 const script = (body: string) => [

@@ -77,10 +77,13 @@ async function run(parent: string): Promise<void> {
   const directory = mkdtempSync(join(parent, 'kill-'))
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
   let seen = 0
+  let promised = 0
   for (let round = 0; round < rounds; round += 1) {
-    const acknowledged = await killed(directory, 1 + Math.random() * 49)
+    promised = Math.max(promised, await killed(directory, 1 + Math.random() * 49))
+    // In some rounds the next child meets what the kill left, and is killed over it.
+    if (Math.random() < 0.3) continue
     await using wal = await Wal.open(directory, { segmentBytes: 1 << 20, lockTimeoutMs: 10_000 })
-    expect(wal.lastLsn).toBeGreaterThanOrEqual(Math.max(acknowledged, seen))
+    expect(wal.lastLsn).toBeGreaterThanOrEqual(Math.max(promised, seen))
     // What earlier rounds left was compared then: its numbers, and the end of it, are compared again.
     const from = Math.max(1, seen - 100)
     let next = from
@@ -98,5 +101,6 @@ async function run(parent: string): Promise<void> {
     count += 1
     check(lsn, data)
   }
-  expect(count).toBe(seen)
+  expect(count).toBe(wal.lastLsn)
+  expect(count).toBeGreaterThanOrEqual(promised)
 }

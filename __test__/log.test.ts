@@ -285,11 +285,16 @@ test('an_enqueued_record_among_the_refused_poisons_and_durable_says_why', async 
   await tick()
   log.enqueue(record)
   const asked = caught(log.durable(undefined))
+  const flushed = caught(log.flush())
   await tick()
   service.refusal = { epoch: 1, fromLsn: 2, failure: full }
-  tell(open, 0, 0, 0, 0, 0, 1)
+  // The flush is answered by the service, which knows of records only: it is not as if these had never been.
+  tell(open, 0, 0, 0, 0, 1, 1)
   expect(await asked).toMatchObject({ code: 'ERR_WAL_NO_SPACE' })
+  expect(await flushed).toMatchObject({ code: 'ERR_WAL_NO_SPACE' })
   expect(await caught(() => log.durable(undefined))).toMatchObject({ code: 'ERR_WAL_NO_SPACE' })
+  expect(await caught(() => log.durable(2))).toMatchObject({ code: 'ERR_WAL_NO_SPACE' })
+  expect(await caught(() => log.durable(3))).toMatchObject({ code: 'ERR_OUT_OF_RANGE' })
   expect(await caught(() => log.append(record, true))).toMatchObject({
     code: 'ERR_WAL_POISONED',
     cause: { code: 'ERR_WAL_NO_SPACE' },

@@ -26,7 +26,7 @@ import {
   WalError,
 } from './errors.js'
 import { type NativeOpened, type NativeReader, type NativeWalStats, native, Phase, Status } from './native.js'
-import type { OpenRequest } from './options.js'
+import { type OpenRequest, throwIfAborted } from './options.js'
 import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
 import { Waiters } from './waiters.js'
 
@@ -43,7 +43,9 @@ const statusBytes = Buffer.from(status.buffer)
 
 export class Log implements Watcher {
   readonly directory: string
-  readonly #request: OpenRequest
+  readonly #queueBytesMax: number
+  /** Only while it opens: what it closes over must not live as long as the log. */
+  #onProgress: OpenRequest['onProgress']
   /** The log's number on the other side. */
   readonly #id: number
   readonly #staging = new Staging(stagingBytesMax)
@@ -84,6 +86,8 @@ export class Log implements Watcher {
   #failure: RingboltError | undefined
   /** Set along with `#failure` where an enqueued record was refused for want of space. */
   #refused: RingboltError | undefined
+  /** The last LSN given out then: it is gone, and yet no bad argument. */
+  #refusedLsn = 0
   /** A write or a flush failed: everything pending was rejected. */
   #isBroken = false
   #closing: Deferred | undefined
@@ -95,15 +99,16 @@ export class Log implements Watcher {
 
   private constructor(request: OpenRequest) {
     this.directory = request.directory
-    this.#request = request
-    const { ack: _, signal: __, onProgress: ___, ...options } = request
+    const { ack: _, signal: __, onProgress, ...options } = request
+    this.#queueBytesMax = request.queueBytesMax
+    this.#onProgress = onProgress
     this.#id = openNative(this, options)
   }
 
   /** Open a log. A signal ends the waiting; the log is then closed as soon as it is open. */
   static open(request: OpenRequest): Promise<Log> {
     const { signal } = request
-    signal?.throwIfAborted()
+    throwIfAborted(signal)
     return new Promise<Log>((resolve, reject) => {
       const log = new Log(request)
       log.#hold()
@@ -113,6 +118,7 @@ export class Log implements Watcher {
       }
       const abort = () => {
         log.#opening = undefined
+        log.#onProgress = undefined
         // Nobody is left to hear how that went.
         log.close().catch(() => {})
         reject(signal.reason)
@@ -241,7 +247,7 @@ export class Log implements Watcher {
 
   #checkQueue(size: number): void {
     const queued = this.#bytesAccepted - this.#bytesWritten
-    const limit = this.#request.queueBytesMax
+    const limit = this.#queueBytesMax
     if (queued > 0 && queued + size > limit) throw queueFull(queued + size, limit)
   }
 
@@ -306,8 +312,9 @@ export class Log implements Watcher {
   }
 
   durable(lsn: number | undefined): Promise<number> {
-    if (lsn !== undefined && lsn > this.#lastLsn) {
-      throw outOfRange('lsn', `at most the last LSN given out, ${this.#lastLsn}`, lsn)
+    const lastGivenOut = Math.max(this.#lastLsn, this.#refusedLsn)
+    if (lsn !== undefined && lsn > lastGivenOut) {
+      throw outOfRange('lsn', `at most the last LSN given out, ${lastGivenOut}`, lsn)
     }
     const target = lsn ?? this.#lastLsn
     // No promise could tell the owner of an enqueued record that it was refused, so this call does.
@@ -340,7 +347,7 @@ export class Log implements Watcher {
   }
 
   #isDrained(): boolean {
-    return this.queuedBytes < this.#request.queueBytesMax / 2
+    return this.queuedBytes < this.#queueBytesMax / 2
   }
 
   openReader(from: number, to: number): NativeReader {
@@ -377,7 +384,7 @@ export class Log implements Watcher {
     const durableLsn = status[Status.durableLsn] as number
     this.#writtenLsn = writtenLsn
     this.#durableLsn = durableLsn
-    this.#bytesWritten = status[Status.bytesWritten] as number
+    if (!this.#isBroken) this.#bytesWritten = status[Status.bytesWritten] as number
     this.#forgetRuns(writtenLsn)
     this.#written.settle(writtenLsn)
     this.#durable.settle(durableLsn)
@@ -396,13 +403,14 @@ export class Log implements Watcher {
   #tellProgress(): void {
     const bytes = status[Status.recoveryBytes] as number
     const totalBytes = status[Status.recoveryBytesTotal] as number
-    const { onProgress } = this.#request
+    const onProgress = this.#onProgress
     // In a tick of its own: what it throws surfaces as uncaught, and other logs still get their news.
     if (totalBytes > 0 && onProgress !== undefined) nextTick(onProgress, { bytes, totalBytes })
   }
 
   /** The first look that finds the log open, or that could not be opened. */
   #lookOpening(isOpen: boolean): void {
+    this.#onProgress = undefined
     if (isOpen) {
       const opened = native.opened(this.#id) as NativeOpened
       this.#opened = opened
@@ -443,6 +451,7 @@ export class Log implements Watcher {
     this.#runLsns.length = kept
     this.#runBytes.length = kept
     this.#bytesAccepted = this.#runBytes[kept - 1] ?? this.#bytesWritten
+    const refusedLsn = this.#lastLsn
     this.#lastLsn = from - 1
     this.#wantedLsn = Math.min(this.#wantedLsn, from - 1)
     this.#written.reject(from, error)
@@ -451,6 +460,9 @@ export class Log implements Watcher {
     if (this.#lastEnqueuedLsn >= from) {
       this.#lastEnqueuedLsn = from - 1
       this.#refused = error
+      this.#refusedLsn = refusedLsn
+      // A flush is for everything before it, so it is not answered as if these had never been.
+      this.#flushes.reject(0, error)
       this.#failure ??= error
       native.close(this.#id)
     }

@@ -262,14 +262,18 @@ function functionOf<F extends (...args: never) => void>(name: string, value: unk
 function signalOf(name: string, value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined
   // By shape, as Node does: a signal of another realm or a polyfill is a signal.
+  const { aborted, addEventListener, removeEventListener } = Object(value) as Partial<AbortSignal>
   const isSignal =
-    typeof value === 'object' &&
-    value !== null &&
-    'aborted' in value &&
-    'addEventListener' in value &&
-    typeof value.addEventListener === 'function'
+    typeof aborted === 'boolean' &&
+    typeof addEventListener === 'function' &&
+    typeof removeEventListener === 'function'
   if (!isSignal) {
     throw invalidArgType(name, 'an instance of AbortSignal', value)
   }
   return value as AbortSignal
+}
+
+/** The signal's own `throwIfAborted`, which a polyfill need not have. */
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw signal.reason
 }

@@ -4,6 +4,7 @@
 import { markAsUntransferable } from 'node:worker_threads'
 import { errorOf, type Failure } from './errors.js'
 import { type NativeReader, native } from './native.js'
+import { throwIfAborted } from './options.js'
 import { prefixBytes } from './staging.js'
 
 /** A record, as it was appended. */
@@ -36,7 +37,7 @@ export async function* records(
       markAsUntransferable(bytes.buffer)
       for (const [index, data] of split(bytes, count).entries()) {
         yield { lsn: firstLsn + index, data }
-        if (signal?.aborted) throw signal.reason
+        throwIfAborted(signal)
       }
     }
   } finally {

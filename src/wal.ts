@@ -13,6 +13,7 @@ import {
   type ReadOptions,
   type ReadRequest,
   readRequest,
+  throwIfAborted,
   type WalOptions,
 } from './options.js'
 import { records, type WalRecord } from './records.js'
@@ -38,7 +39,7 @@ export interface WalRecovery {
 
 /** Figures of a log since it was opened. */
 export interface WalStats {
-  /** Calls of `append`, `appendBatch` and `enqueue` that were accepted. */
+  /** Calls of `append`, `appendBatch` and `enqueue` that were accepted, those refused later for want of space too. */
   appends: number
   /** Records written. */
   records: number
@@ -149,8 +150,8 @@ export class Wal implements AsyncDisposable {
    * the process, the kernel and the power. With `{ ack: 'written' }`: once they are written, and survive a crash
    * of the process; they become durable within `syncIntervalMs`.
    *
-   * LSNs follow call order, and promises resolve in that order. There is no need to await one before the next: all
-   * that is pending is written together.
+   * LSNs follow call order, and promises that wait for the same `ack` resolve in that order. There is no need to
+   * await one before the next: all that is pending is written together.
    *
    * @throws WalError `ERR_WAL_QUEUE_FULL` or `ERR_WAL_RECORD_TOO_LARGE` or `ERR_WAL_NO_SPACE`: nothing was written,
    * and the log works on; `ERR_WAL_CLOSED`; `ERR_WAL_OUTCOME_UNKNOWN`, `ERR_WAL_POISONED`: see {@link Wal}
@@ -305,7 +306,7 @@ export class Wal implements AsyncDisposable {
     if (request === undefined) throw failure
     const log = this.#log
     log.check()
-    request.signal?.throwIfAborted()
+    throwIfAborted(request.signal)
     const { firstLsn } = log
     const from = request.from ?? firstLsn
     const to = request.to ?? Number.MAX_SAFE_INTEGER
@@ -355,27 +356,76 @@ export class Wal implements AsyncDisposable {
     return this.#log.close()
   }
 
-  /** Closes the log, at the end of the block of an `await using`. */
+  /**
+   * Closes the log, at the end of the block of an `await using`.
+   *
+   * @example
+   * ```ts
+   * await using wal = await Wal.open('data/orders')
+   * ```
+   */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
 
-  /** Where the log is, as an absolute path. */
+  /**
+   * Where the log is, as an absolute path.
+   *
+   * @example
+   * ```ts
+   * console.log(`writing to ${wal.directory}`)
+   * ```
+   */
   get directory(): string {
     return this.#log.directory
   }
 
-  /** What runs the log. */
+  /**
+   * What runs the log.
+   *
+   * @example
+   * ```ts
+   * console.log(wal.backend) // io_uring
+   * ```
+   */
   get backend(): Backend {
     return this.#log.opened.backend as Backend
   }
 
-  /** Why that is not io_uring, where `backend: 'auto'` had to take something else. */
+  /**
+   * Why that is not io_uring, where `backend: 'auto'` had to take something else.
+   *
+   * @example
+   * ```ts
+   * if (wal.backendReason !== undefined) console.warn(wal.backendReason)
+   * ```
+   */
   get backendReason(): string | undefined {
     return undefined
   }
 
-  /** What open found. */
+  /**
+   * How records become durable on this disk, in words, for people: what `sync: 'auto'` came to, and whether the page
+   * cache is bypassed.
+   *
+   * @example
+   * ```ts
+   * console.log(wal.durability) // dsync alone, fdatasync overlapped; direct I/O
+   * ```
+   */
+  get durability(): string {
+    return this.#log.opened.durability
+  }
+
+  /**
+   * What open found.
+   *
+   * @example
+   * ```ts
+   * const { records, tornBytes } = wal.recovery
+   * if (tornBytes > 0) console.warn(`${tornBytes} bytes of an unfinished write were set aside`)
+   * ```
+   */
   get recovery(): WalRecovery {
     const { records, segments, tornBytes, tornAt, cleanShutdown, created, durationMs } = this.#log.opened
     const recovery: WalRecovery = { records, segments, tornBytes, cleanShutdown, created, durationMs }
@@ -383,27 +433,62 @@ export class Wal implements AsyncDisposable {
     return recovery
   }
 
-  /** The LSN of the oldest record kept; `lastLsn + 1` where there is none. */
+  /**
+   * The LSN of the oldest record kept; `lastLsn + 1` where there is none.
+   *
+   * @example
+   * ```ts
+   * for await (const record of wal.read({ from: wal.firstLsn })) console.log(record.lsn)
+   * ```
+   */
   get firstLsn(): number {
     return this.#log.firstLsn
   }
 
-  /** The newest LSN ever given out; 0 if none was. */
+  /**
+   * The newest LSN ever given out; 0 if none was.
+   *
+   * @example
+   * ```ts
+   * const count = wal.lastLsn + 1 - wal.firstLsn
+   * ```
+   */
   get lastLsn(): number {
     return this.#log.lastLsn
   }
 
-  /** Every record up to here is durable, as far as this thread has heard. */
+  /**
+   * Every record up to here is durable, as far as this thread has heard.
+   *
+   * @example
+   * ```ts
+   * console.log(`${wal.lastLsn - wal.durableLsn} records on their way`)
+   * ```
+   */
   get durableLsn(): number {
     return this.#log.durableLsn
   }
 
-  /** Bytes of records accepted and, as far as this thread has heard, not yet written. */
+  /**
+   * Bytes of records accepted and, as far as this thread has heard, not yet written.
+   *
+   * @example
+   * ```ts
+   * if (wal.queuedBytes > 32 * 1024 * 1024) await wal.drained()
+   * ```
+   */
   get queuedBytes(): number {
     return this.#log.queuedBytes
   }
 
-  /** Whether `close()` was called. */
+  /**
+   * Whether `close()` was called.
+   *
+   * @example
+   * ```ts
+   * if (!wal.closed) wal.enqueue(record)
+   * ```
+   */
   get closed(): boolean {
     return this.#log.isClosed
   }

@@ -179,11 +179,30 @@ async function run({ file, directory: parent, keep }) {
   })
 
   console.log(`Appending ${source.name}: ${integer(total)} records, ${integer(source.bytes)} bytes.`)
+  const tally = { acknowledged: 0, recovered: 0, lost: 0 }
+  let failure
+  try {
+    await appendKillAndReplay({ Wal, source, file, total, directory, tally })
+  } catch (error) {
+    failure = error
+    // Whatever ended it: nobody shall read success out of the last line.
+    if (tally.lost === 0) tally.lost = Math.max(1, tally.acknowledged - tally.recovered)
+  }
+  if (failure !== undefined) console.error('\n%s\nThe log is left in %s', failure, directory)
+  else if (keep) console.log(`\nThe log is in ${directory}`)
+  else remove()
+  console.log(`\nacknowledged ${tally.acknowledged}, recovered ${tally.recovered}, lost ${tally.lost}`)
+  return failure === undefined ? 0 : 1
+}
+
+/** All of it, counted in `tally` as it goes. Throws where the log is not what was appended. */
+async function appendKillAndReplay({ Wal, source, file, total, directory, tally }) {
   const acknowledged = new Uint8Array(total + 1)
   const latency = createHistogram({ lowest: 1, highest: 3_600_000_000_000, figures: 3 })
   const first = await withBar('appending', total, progress =>
     appendAndKill({ directory, file, total, acknowledged, latency, progress }),
   )
+  tally.acknowledged = first.count
   console.log(`Killed the child with SIGKILL; it had reported ${integer(first.count)} records as durable.`)
 
   let wal = await Wal.open(directory, REOPEN)
@@ -208,67 +227,56 @@ async function run({ file, directory: parent, keep }) {
   )
 
   const found = await compareRecords(wal, source, acknowledged)
-  const lost = first.count - found.intact
+  tally.recovered = found.recovered
+  tally.lost = first.count - found.intact
   console.log(
     `Every record read again: ${integer(found.intact)} of ${integer(first.count)} acknowledged ones are there and equal, ` +
       `${integer(found.differing)} of all ${integer(found.recovered)} differ.`,
   )
-
-  let failure
-  if (lost === 0 && found.differing === 0) {
-    const started = performance.now()
-    await withBar('the rest', total - found.recovered, async progress => {
-      let count = 0
-      await appendAll(wal, skip(records(source), found.recovered), (_, nanoseconds) => {
-        latency.record(Math.max(1, nanoseconds))
-        progress(++count)
-      })
-    })
-    const seconds = first.seconds + (performance.now() - started) / 1000
-    const { backend } = wal
+  if (tally.lost > 0 || found.differing > 0) {
     await wal.close()
-
-    wal = await Wal.open(directory, REOPEN)
-    let replayed = 0
-    try {
-      replayed = await withBar('replaying', total, progress => compareBytes(wal, source, progress))
-      if (replayed !== total) throw new Error(`the log has ${replayed} records, the file ${total}`)
-      console.log('Closed, reopened, replayed: the log is the file, byte for byte.')
-    } catch (error) {
-      failure = error
-    }
-    const appended = first.count + total - found.recovered
-    console.log()
-    console.log(
-      table(
-        [
-          ['records', integer(replayed)],
-          ['bytes', integer(source.bytes)],
-          [
-            'rate',
-            `${integer(appended / seconds)} durable appends/s, ${((source.bytes * (appended / total)) / seconds / 1e6).toFixed(1)} MB/s`,
-          ],
-          [
-            'an append',
-            `p50 ${milliseconds(latency.percentile(50))}, p99 ${milliseconds(latency.percentile(99))}, with up to ${OUTSTANDING_MAX} outstanding`,
-          ],
-          ['backend', wal.backendReason === undefined ? backend : `${backend} (${wal.backendReason})`],
-          ['durability', "ack 'durable': a promise resolves when its record is flushed to the device"],
-          ['disk', describeDisk(diskOf(directory))],
-        ],
-        { alignLast: 'left' },
-      ),
-    )
-  } else {
-    failure = new Error('what was acknowledged is not what was recovered')
+    throw new Error('what was acknowledged is not what was recovered')
   }
+
+  const started = performance.now()
+  await withBar('the rest', total - found.recovered, async progress => {
+    let count = 0
+    await appendAll(wal, skip(records(source), found.recovered), (_, nanoseconds) => {
+      latency.record(Math.max(1, nanoseconds))
+      progress(++count)
+    })
+  })
+  const seconds = first.seconds + (performance.now() - started) / 1000
   await wal.close()
 
-  if (failure !== undefined) console.error(`\n${failure.message}\nThe log is left in ${directory}`)
-  else if (keep) console.log(`\nThe log is in ${directory}`)
-  else remove()
-  console.log(`\nacknowledged ${first.count}, recovered ${found.recovered}, lost ${lost}`)
-  return failure === undefined ? 0 : 1
+  wal = await Wal.open(directory, REOPEN)
+  const replayed = await withBar('replaying', total, progress => compareBytes(wal, source, progress))
+  if (replayed !== total) throw new Error(`the log has ${replayed} records, the file ${total}`)
+  console.log('Closed, reopened, replayed: the log is the file, byte for byte.')
+  const appended = first.count + total - found.recovered
+  const { backend, backendReason, durability } = wal
+  await wal.close()
+  console.log()
+  console.log(
+    table(
+      [
+        ['records', integer(replayed)],
+        ['bytes', integer(source.bytes)],
+        [
+          'rate',
+          `${integer(appended / seconds)} durable appends/s, ${((source.bytes * (appended / total)) / seconds / 1e6).toFixed(1)} MB/s`,
+        ],
+        [
+          'an append',
+          `p50 ${milliseconds(latency.percentile(50))}, p99 ${milliseconds(latency.percentile(99))}, with up to ${OUTSTANDING_MAX} outstanding`,
+        ],
+        ['backend', backendReason === undefined ? backend : `${backend} (${backendReason})`],
+        ['durability', durability],
+        ['disk', describeDisk(diskOf(directory))],
+      ],
+      { alignLast: 'left' },
+    ),
+  )
 }
 
 async function* skip(items, count) {

@@ -11,9 +11,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread;
 
 use napi::Env;
 use napi::bindgen_prelude::Function;
@@ -33,7 +32,7 @@ thread_local! {
     /// empties both.
     static ENVIRONMENTS: ManuallyDrop<RefCell<BTreeMap<u32, Arc<Environment>>>> = ManuallyDrop::default();
     /// The logs of this thread, open or not yet released.
-    static LOGS: ManuallyDrop<RefCell<BTreeMap<u32, Arc<Log>>>> = ManuallyDrop::default();
+    static LOGS: ManuallyDrop<RefCell<BTreeMap<u32, Log>>> = ManuallyDrop::default();
 }
 
 /// Never used twice in a process: a number that outlives its log, or its environment, finds nothing.
@@ -43,16 +42,15 @@ fn next_id() -> u32 {
     LAST_ID.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// One environment's logs and the road back to it: the main thread's, or a worker's.
+/// The road back to an environment: the main thread's, or a worker's.
 struct Environment {
     road: Road,
-    /// Everything opened here that may still have a thread.
-    logs: Mutex<Vec<Weak<Log>>>,
 }
 
-/// An open log. Whoever drops the last reference must know that its thread has ended, or wait for it.
-pub(crate) struct Log {
-    pub(crate) handle: Handle,
+/// A log, and the environment it ends with at the latest.
+struct Log {
+    handle: Handle,
+    environment: u32,
 }
 
 /// Set up this environment, once; returns its number. `callback` is called, without arguments, when there is news
@@ -60,7 +58,7 @@ pub(crate) struct Log {
 #[napi]
 pub fn create_environment(env: Env, callback: Function<'_, (), ()>) -> napi::Result<u32> {
     guard(|| {
-        let environment = Arc::new(Environment { road: Road::to(&callback)?, logs: Mutex::default() });
+        let environment = Arc::new(Environment { road: Road::to(&callback)? });
         let id = next_id();
         // Registered behind the threadsafe function, so that it runs before that one's own hook.
         env.add_env_cleanup_hook(Arc::clone(&environment), move |environment| {
@@ -80,32 +78,27 @@ pub fn take_news(environment: u32) -> napi::Result<Vec<u32>> {
 
 /// Start to open a log in this environment; returns its number.
 pub(crate) fn open(environment: u32, options: Options) -> u32 {
-    let environment = self::environment(environment);
+    let told = self::environment(environment);
     let id = next_id();
-    let told = Arc::clone(&environment);
     let listener: Listener = Box::new(move || told.road.tell(id));
-    let log = Arc::new(Log { handle: Handle::open(options, ringbolt_disk::disk(), listener) });
-    {
-        let mut logs = environment.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        logs.retain(|log| log.strong_count() > 0);
-        logs.push(Arc::downgrade(&log));
-    }
+    let log = Log { handle: Handle::open(options, ringbolt_disk::disk(), listener), environment };
     LOGS.with(|logs| logs.borrow_mut().insert(id, log));
     id
 }
 
 /// Do something with a log.
-pub(crate) fn with<T>(log: u32, work: impl FnOnce(&Arc<Log>) -> T) -> napi::Result<T> {
+pub(crate) fn with<T>(log: u32, work: impl FnOnce(&Handle) -> T) -> napi::Result<T> {
     guard(|| {
-        LOGS.with(|logs| work(logs.borrow().get(&log).expect("the facade asks for logs it has not released")))
+        LOGS.with(|logs| {
+            let logs = logs.borrow();
+            work(&logs.get(&log).expect("the facade asks for logs it has not released").handle)
+        })
     })
 }
 
-/// Let go of a log.
+/// Let go of a log whose thread has ended: dropping it would wait for that.
 pub(crate) fn release(log: u32) {
-    if let Some(log) = LOGS.with(|logs| logs.borrow_mut().remove(&log)) {
-        reap(log);
-    }
+    LOGS.with(|logs| drop(logs.borrow_mut().remove(&log)));
 }
 
 fn environment(id: u32) -> Arc<Environment> {
@@ -118,30 +111,15 @@ impl Environment {
     /// Close every log and wait for their threads: all begin to close before the first is waited for.
     fn end(&self, id: u32) {
         self.road.close();
-        let logs = std::mem::take(&mut *self.logs.lock().unwrap_or_else(PoisonError::into_inner));
-        let logs: Vec<_> = logs.iter().filter_map(Weak::upgrade).collect();
-        for log in &logs {
-            log.handle.close();
-        }
-        for log in &logs {
-            log.handle.join();
-        }
         // On the environment's own thread, as everything that fills these maps.
-        LOGS.with(|open| {
-            open.borrow_mut().retain(|_, log| !logs.iter().any(|ended| Arc::ptr_eq(log, ended)));
+        LOGS.with(|logs| {
+            let mut logs = logs.borrow_mut();
+            for log in logs.values().filter(|log| log.environment == id) {
+                log.handle.close();
+            }
+            // Dropping a handle waits for its thread.
+            logs.retain(|_, log| log.environment != id);
         });
         ENVIRONMENTS.with(|environments| environments.borrow_mut().remove(&id));
     }
-}
-
-/// Close a log that nobody will ask about again, without waiting: that would block the event loop.
-fn reap(log: Arc<Log>) {
-    log.handle.close();
-    if log.handle.status().ended {
-        return;
-    }
-    let reaper = thread::Builder::new().name("ringbolt-reaper".to_owned());
-    // Joined while still referenced, so that an environment that ends meanwhile finds the log and waits too.
-    // Where there is no thread to be had, the closure is dropped here, which waits on this one.
-    drop(reaper.spawn(move || log.handle.join()));
 }

@@ -10,7 +10,7 @@ use ringbolt_core::wal::{Chunk, Reader};
 
 use crate::error::{NativeFailure, number, whole};
 use crate::guard::guard;
-use crate::lifecycle::{self, Log};
+use crate::lifecycle;
 
 /// A range of records being read.
 #[napi]
@@ -19,22 +19,22 @@ pub struct NativeReader {
 }
 
 enum State {
-    /// Opened by the first task: that reads files too.
-    Ahead {
-        log: Arc<Log>,
-        from: u64,
-        to: u64,
-    },
     Open(Reader),
+    /// It could not be opened; the first chunk tells.
+    Refused(ringbolt_core::Error),
     /// At the end, failed, or let go of.
     Over,
 }
 
-/// Begin to read the records `from..=to`, durable ones only.
+/// Begin to read the records `from..=to`, those that are durable now. Opens no file yet, so it does not block; what
+/// it reads is settled here, and the log may close meanwhile.
 #[napi]
 pub fn open_reader(wal: u32, from: f64, to: f64) -> napi::Result<NativeReader> {
     lifecycle::with(wal, |log| {
-        let state = State::Ahead { log: Arc::clone(log), from: whole(from), to: whole(to) };
+        let state = match log.read(whole(from), whole(to)) {
+            Ok(reader) => State::Open(reader),
+            Err(error) => State::Refused(error),
+        };
         NativeReader { state: Arc::new(Mutex::new(state)) }
     })
 }
@@ -104,14 +104,10 @@ impl<'env> ScopedTask<'env> for ReadChunk {
 
 impl State {
     fn next(&mut self, bytes: usize) -> ringbolt_core::Result<Option<Chunk>> {
-        if let Self::Ahead { log, from, to } = self {
-            let reader = log.handle.read(*from, *to)?;
-            // The log is let go of here; where this was the last reference, its thread has long ended.
-            *self = Self::Open(reader);
-        }
         match self {
             Self::Open(reader) => reader.next(bytes),
-            Self::Ahead { .. } | Self::Over => Ok(None),
+            Self::Refused(error) => Err(error.clone()),
+            Self::Over => Ok(None),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::guard::guard;
 use crate::lifecycle;
 
 fn with<T>(wal: u32, work: impl FnOnce(&Handle) -> T) -> napi::Result<T> {
-    lifecycle::with(wal, |log| work(&log.handle))
+    lifecycle::with(wal, work)
 }
 
 /// How to open a log: checked and completed by the facade.
@@ -168,6 +168,8 @@ pub fn poll(wal: u32, mut status: BufferSlice<'_>) -> napi::Result<()> {
 pub struct NativeOpened {
     /// What runs the log.
     pub backend: String,
+    /// How frames become durable, and past which cache, in words.
+    pub durability: String,
     /// The oldest record kept.
     pub first_lsn: f64,
     /// The newest record.
@@ -212,6 +214,11 @@ pub fn opened(wal: u32) -> napi::Result<Option<NativeOpened>> {
         let recovery = opened.recovery;
         Some(NativeOpened {
             backend: opened.backend.name().to_owned(),
+            durability: format!(
+                "{}; {}",
+                opened.durability,
+                if opened.direct_io { "direct I/O" } else { "through the page cache" }
+            ),
             first_lsn: number(opened.first_lsn),
             last_lsn: number(opened.last_lsn),
             record_bytes_max: number(handle.record_bytes_max()),

@@ -23,14 +23,21 @@ pub(crate) struct Locks<'a> {
     fs: &'a dyn Fs,
     deadline: Time,
     file_mode: u32,
+    /// Whether somebody still waits for the log; asked between two attempts.
+    check_wanted: &'a dyn Fn() -> Result<()>,
     owner: PathBuf,
     segments: Vec<(PathBuf, File)>,
 }
 
 impl<'a> Locks<'a> {
-    pub(crate) fn new(fs: &'a dyn Fs, timeout: Duration, file_mode: u32) -> Self {
+    pub(crate) fn new(
+        fs: &'a dyn Fs,
+        timeout: Duration,
+        file_mode: u32,
+        check_wanted: &'a dyn Fn() -> Result<()>,
+    ) -> Self {
         let deadline = fs.now().after(timeout);
-        Self { fs, deadline, file_mode, owner: PathBuf::new(), segments: Vec::new() }
+        Self { fs, deadline, file_mode, check_wanted, owner: PathBuf::new(), segments: Vec::new() }
     }
 
     /// Take LOCK. It goes on naming the owner before us until [`Locks::sign`].
@@ -77,6 +84,7 @@ impl<'a> Locks<'a> {
             if self.fs.now() >= self.deadline {
                 return Err(self.locked(file));
             }
+            (self.check_wanted)()?;
             self.fs.sleep(PAUSE);
         }
         Ok(())

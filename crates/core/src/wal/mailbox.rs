@@ -201,15 +201,26 @@ impl Shared {
 
     // ---- the service's side -------------------------------------------------------------------------------
 
-    /// Tell how far a recovery has come.
-    pub(crate) fn progress(&self, bytes: u64, total: u64) {
+    /// Tell how far a recovery has come, and hear whether it is still wanted.
+    pub(crate) fn progress(&self, bytes: u64, total: u64) -> Result<()> {
         let mut inbox = self.inbox();
         let told = inbox.status.recovery_bytes.0;
         if bytes >= told + PROGRESS_BYTES || bytes < told {
+            inbox.check_wanted()?;
             inbox.status.recovery_bytes = (bytes, total);
             drop(inbox);
             (self.listener)();
         }
+        Ok(())
+    }
+
+    /// Whether somebody still waits for the log to open. Asked wherever that takes long and nothing has been
+    /// changed yet: a wait that was given up must not keep a process, or whoever opens next, waiting.
+    ///
+    /// # Errors
+    /// `ERR_WAL_CLOSED`.
+    pub(crate) fn check_wanted(&self) -> Result<()> {
+        self.inbox().check_wanted()
     }
 
     /// The log is open.
@@ -327,6 +338,13 @@ impl Inbox {
         self.failure = Some(error.clone());
         self.status.phase = Phase::Failed;
         self.batches.clear();
+    }
+
+    fn check_wanted(&self) -> Result<()> {
+        if self.closing {
+            return Err(Error::new(Code::WalClosed, "the log was closed while it was being opened"));
+        }
+        Ok(())
     }
 
     fn check_open(&self) -> Result<()> {

@@ -53,8 +53,13 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// `ERR_WAL_NOT_FOUND`, `ERR_WAL_NOT_EMPTY`, `ERR_WAL_LOCKED`, `ERR_WAL_DAMAGED`, `ERR_WAL_UNSUPPORTED`,
-/// `ERR_WAL_NO_SPACE`, `ERR_WAL_IO`.
-pub(crate) fn open(fs: &dyn Fs, options: &Options, progress: Progress<'_>) -> Result<Opened> {
+/// `ERR_WAL_NO_SPACE`, `ERR_WAL_IO`; what `progress` and `check_wanted`, asked while it waits for a lock, answer.
+pub(crate) fn open(
+    fs: &dyn Fs,
+    options: &Options,
+    progress: Progress<'_>,
+    check_wanted: &dyn Fn() -> Result<()>,
+) -> Result<Opened> {
     let began = fs.now();
     let opening = Opening { fs, options, directory: &options.directory };
     // Looked at before LOCK is touched: a directory that is somebody else's stays as it is.
@@ -65,7 +70,7 @@ pub(crate) fn open(fs: &dyn Fs, options: &Options, progress: Progress<'_>) -> Re
         return Err(Error::new(Code::WalNotFound, message).path(path));
     }
     opening.make_directories()?;
-    let mut locks = lock::Locks::new(fs, options.lock_timeout, options.file_mode);
+    let mut locks = lock::Locks::new(fs, options.lock_timeout, options.file_mode, check_wanted);
     let lock = locks.take_owner(&opening.directory.join(LOCK_NAME))?;
     // Looked at again: until the lock was ours somebody else may have written here.
     let files = opening.look()?;

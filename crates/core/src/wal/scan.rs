@@ -18,8 +18,8 @@ const WINDOW_BYTES: u64 = 1 << 20;
 
 static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
 
-/// Calls with the bytes read so far and in all.
-pub(crate) type Progress<'a> = &'a dyn Fn(u64, u64);
+/// Calls with the bytes read so far and in all. An error ends the reading: nobody waits for it any more.
+pub(crate) type Progress<'a> = &'a dyn Fn(u64, u64) -> Result<()>;
 
 /// A segment's file, read through a window. Bytes missing at its end read as zeros, up to the segment's size.
 ///
@@ -255,7 +255,7 @@ impl LogFiles<'_> {
     /// Read the segments in order and judge how the log ends.
     ///
     /// # Errors
-    /// `ERR_WAL_DAMAGED`, `ERR_WAL_UNSUPPORTED`, `ERR_WAL_IO`.
+    /// `ERR_WAL_DAMAGED`, `ERR_WAL_UNSUPPORTED`, `ERR_WAL_IO`; what `progress` answers.
     pub(crate) fn scan(&self, check: Check, progress: Progress<'_>) -> Result<Scan> {
         let Self { fs, head, segments, .. } = *self;
         let (start, mut chain) = self.start(check)?;
@@ -268,7 +268,7 @@ impl LogFiles<'_> {
             let mut window = self.window(last)?;
             let mut tail = GRAIN;
             let finding = loop {
-                progress(passed + tail, total);
+                progress(passed + tail, total)?;
                 let held = match chain.look(fs, &mut window, segment.number, tail)? {
                     Finding::Frame(held) => held,
                     finding => break Some(finding),

@@ -70,7 +70,7 @@ impl Starting {
         })?;
         let progress = |bytes, total| shared.progress(bytes, total);
         let recovery::Opened { start, recovery, lock } =
-            recovery::open(&*disk.fs, &shared.options, &progress)?;
+            recovery::open(&*disk.fs, &shared.options, &progress, &|| shared.check_wanted())?;
         let opened = opened(disk.backend, &start, recovery);
         let log = Log::new(start);
         shared.open(opened, driver.waker());

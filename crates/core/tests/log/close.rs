@@ -73,6 +73,20 @@ fn a_log_closed_while_it_opens_opens_and_closes() {
 }
 
 #[test]
+fn a_log_closed_while_it_waits_for_a_lock_waits_no_longer() {
+    // Goal: a wait that was given up holds nobody up. Method: somebody has the log; the one who waits for an
+    // hour is told to close; the simulator's clock tells how long it went on.
+    let (sim, _holder) = log_of(options());
+    let patient = Options { lock_timeout: Duration::from_secs(3600), ..options() };
+    let (handle, starting) = Handle::stepped(patient, sim.disk(), Box::new(|| {}));
+    handle.close();
+    let began = sim.fs().now();
+    assert!(starting.open().is_none(), "it is locked");
+    assert!(sim.fs().now().since(began) < Duration::from_secs(1));
+    assert_eq!(handle.failure().expect("it failed").code, Code::WalClosed);
+}
+
+#[test]
 fn whatever_is_asked_is_heard_whenever_it_is_asked() {
     // Goal: no wake is lost. Method: ask for one thing at a time, before the log opens, while it is busy and
     // while it sleeps, and turn it no longer than until it has answered.
