@@ -65,7 +65,8 @@ export class Log implements Watcher {
   #epoch = 0
   #appends = 0
 
-  // Bytes of records, without prefixes, since open. Their difference is what is queued.
+  // Bytes since open, as the queue counts them: a record's own, one for an empty record, so that the bound on bytes
+  // bounds their number too. Their difference is what is queued.
   #bytesAccepted = 0
   #bytesWritten = 0
   // For each run not yet known to be written: its last LSN, and `#bytesAccepted` behind it.
@@ -189,15 +190,17 @@ export class Log implements Watcher {
   appendBatch(records: readonly Uint8Array[], durable: boolean): Promise<{ first: number; last: number }> {
     this.check()
     let size = 0
+    let weight = 0
     const sizes = records.map(record => {
       const one = byteLengthOf(record)
       if (one > this.#recordBytesMax) throw recordTooLarge(one, this.#recordBytesMax)
       size += one
+      weight += Math.max(one, 1)
       return one
     })
     const need = size + prefixBytes * records.length
     if (need > this.#batchBytesMax) throw batchTooLarge(need, this.#batchBytesMax)
-    this.#checkQueue(size)
+    this.#checkQueue(weight)
     // One run becomes one frame, and a frame is there after a crash or it is not: so a batch is never split.
     const staging = this.#staging
     const apart = need > staging.bytes.length
@@ -206,7 +209,7 @@ export class Log implements Watcher {
     const views = apart ? records.map(unshared) : staging.pushAll(records, sizes)
     const first = this.#lastLsn + 1
     this.#lastLsn += records.length
-    this.#bytesAccepted += size
+    this.#bytesAccepted += weight
     this.#appends += 1
     if (views !== undefined) this.#submitApart(views, first, durable)
     else this.#stage(first, durable)
@@ -228,7 +231,8 @@ export class Log implements Watcher {
     this.check()
     const size = byteLengthOf(record)
     if (size > this.#recordBytesMax) throw recordTooLarge(size, this.#recordBytesMax)
-    this.#checkQueue(size)
+    const weight = Math.max(size, 1)
+    this.#checkQueue(weight)
     const staging = this.#staging
     const need = size + prefixBytes
     const apart = need > staging.bytes.length
@@ -237,7 +241,7 @@ export class Log implements Watcher {
     const view = apart ? unshared(record) : staging.push(record, size)
     this.#lastLsn += 1
     const lsn = this.#lastLsn
-    this.#bytesAccepted += size
+    this.#bytesAccepted += weight
     this.#appends += 1
     if (view !== undefined) this.#submitApart([view], lsn, durable)
     else this.#stage(lsn, durable)

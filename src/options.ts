@@ -41,7 +41,8 @@ export interface WalOptions {
   segmentBytes?: number
   /**
    * Bound on the bytes of records accepted and not yet written, 1 or more: beyond it appends reject with
-   * `ERR_WAL_QUEUE_FULL`. A single record above it is taken when the queue is empty; an empty record counts nothing.
+   * `ERR_WAL_QUEUE_FULL`. A single record above it is taken when the queue is empty; an empty record counts as one
+   * byte.
    *
    * @defaultValue 64 MiB
    */

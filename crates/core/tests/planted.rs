@@ -64,7 +64,7 @@ planted! {
         "15 records were acknowledged, 14";
     skipping_the_directory_sync_is_caught:
         Plant::Disk(Lie::SkipDirectorySync) => a_new_segment_has_a_durable_name,
-        "the segment is sealed, and the one after it is missing";
+        "the segment before it is sealed, and this one is missing";
     ignoring_a_short_write_is_caught:
         Plant::Disk(Lie::IgnoreShortWrite) => a_short_write_is_finished, "1 records were acknowledged, 0";
     leaving_the_offset_out_of_the_checksum_is_caught:

@@ -46,6 +46,20 @@ impl Error {
         self.is(rustix::io::Errno::NOSPC) || self.is(rustix::io::Errno::DQUOT)
     }
 
+    /// Whether the call that failed is one that moves no data (opening, locking, reserving), and the device did
+    /// not fail under it: what was written before is as it was, and later it may go better.
+    pub fn changed_nothing(&self) -> bool {
+        let moves_no_data =
+            matches!(self.syscall, "open" | "fstat" | "fcntl" | "flock" | "fallocate" | "ftruncate");
+        moves_no_data && !self.is(rustix::io::Errno::IO)
+    }
+
+    /// Whether this is not for us to do: no right to, a file system that is read-only or has no such call.
+    pub fn is_refused(&self) -> bool {
+        use rustix::io::Errno;
+        [Errno::ACCESS, Errno::PERM, Errno::ROFS, Errno::INVAL].into_iter().any(|errno| self.is(errno))
+    }
+
     /// Whether there is no such name.
     pub fn is_not_found(&self) -> bool {
         self.is(rustix::io::Errno::NOENT)

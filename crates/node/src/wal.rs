@@ -133,7 +133,7 @@ pub fn release(wal: u32) -> napi::Result<()> {
 }
 
 /// Write where a log is into `status`, as nine doubles: phase (0 opening, 1 open, 2 failed, 3 closed), whether its
-/// thread has ended (0 or 1), written LSN, durable LSN, bytes of records written, flush requests answered, epoch,
+/// thread has ended (0 or 1), written LSN, durable LSN, bytes written as the queue counts them, flush requests answered, epoch,
 /// bytes that recovery has read, and will have read.
 #[napi]
 pub fn poll(wal: u32, mut status: BufferSlice<'_>) -> napi::Result<()> {
@@ -150,7 +150,7 @@ pub fn poll(wal: u32, mut status: BufferSlice<'_>) -> napi::Result<()> {
             f64::from(u8::from(now.ended)),
             number(now.written_lsn),
             number(now.durable_lsn),
-            number(now.bytes_written),
+            number(now.queue_bytes_written),
             number(now.flushes_done),
             number(now.epoch),
             number(now.recovery_bytes.0),

@@ -22,6 +22,8 @@ pub(crate) struct Batch {
     pub(crate) count: u32,
     /// Bytes of records, without their prefixes.
     pub(crate) record_bytes: u64,
+    /// What the queue counts for them, see [`queue_bytes`].
+    pub(crate) queue_bytes: u64,
     /// Whether somebody waits for it to be durable.
     pub(crate) durable: bool,
     /// When each run was accepted, and its number of records: for the latency figures.
@@ -32,7 +34,15 @@ impl Batch {
     pub(crate) fn new(pool: &Pool, first_lsn: u64, payload_bytes: usize) -> Self {
         let mut buffer = pool.take((HEADER_BYTES + payload_bytes).max(BATCH_BYTES_FIRST));
         frame::begin(&mut buffer);
-        Self { buffer, first_lsn, count: 0, record_bytes: 0, durable: false, runs: Vec::new() }
+        Self {
+            buffer,
+            first_lsn,
+            count: 0,
+            record_bytes: 0,
+            queue_bytes: 0,
+            durable: false,
+            runs: Vec::new(),
+        }
     }
 
     pub(crate) fn payload_bytes(&self) -> usize {
@@ -70,6 +80,7 @@ impl Batch {
             }
         };
         self.count += count;
+        self.queue_bytes += queue_bytes(records);
         self.record_bytes +=
             (self.payload_bytes() - before) as u64 - u64::from(count) * RECORD_PREFIX_BYTES as u64;
         self.durable |= durable;
@@ -91,6 +102,18 @@ pub(crate) fn payload_bytes(records: Records<'_>) -> usize {
     match records {
         Records::Staged { bytes, .. } => bytes.len(),
         Records::Apart(records) => records.iter().map(|record| RECORD_PREFIX_BYTES + record.len()).sum(),
+    }
+}
+
+/// What a run counts for in the queue: the bytes of its records, an empty one as one byte. So the bound on bytes
+/// bounds their number too.
+pub(crate) fn queue_bytes(records: Records<'_>) -> u64 {
+    let bytes = |record: &[u8]| record.len().max(1) as u64;
+    match records {
+        Records::Staged { count, bytes: staged } => {
+            frame::records(staged, count).into_iter().flatten().map(bytes).sum()
+        }
+        Records::Apart(records) => records.iter().map(|record| bytes(record)).sum(),
     }
 }
 

@@ -47,7 +47,7 @@ pub struct Options {
     pub create: bool,
     /// Size of segments made from now on, in bytes; a multiple of the grain.
     pub segment_bytes: u64,
-    /// Bound on the bytes of records accepted and not yet written.
+    /// Bound on the bytes of records accepted and not yet written; an empty record counts as one byte.
     pub queue_bytes_max: u64,
     /// How batches become durable.
     pub sync: SyncMode,
@@ -156,8 +156,8 @@ pub struct Status {
     pub written_lsn: u64,
     /// Every record up to here is durable.
     pub durable_lsn: u64,
-    /// Bytes of records (without prefixes) written since open.
-    pub bytes_written: u64,
+    /// Bytes that the queue counts for what was written since open: a record's own, one for an empty record.
+    pub queue_bytes_written: u64,
     /// Flush requests answered; see [`Handle::flush`].
     pub flushes_done: u64,
     /// How often records were refused for want of space; see [`Handle::refusal`].

@@ -41,7 +41,8 @@ struct Inbox {
     batches: VecDeque<Batch>,
     /// The LSN that the next run must begin with.
     next_lsn: u64,
-    /// Bytes of records accepted and not yet written; never above the option's bound, but for one record.
+    /// Of what was accepted and is not yet written, see [`batch::queue_bytes`]; never above the option's bound, but for
+    /// one record.
     queued_bytes: u64,
     durable_wanted: u64,
     /// The newest flush request, and the LSN it is for.
@@ -77,7 +78,7 @@ impl Shared {
                 ended: false,
                 written_lsn: 0,
                 durable_lsn: 0,
-                bytes_written: 0,
+                queue_bytes_written: 0,
                 flushes_done: 0,
                 epoch: 0,
                 recovery_bytes: (0, 0),
@@ -123,7 +124,7 @@ impl Shared {
     pub(crate) fn submit(&self, run: Run<'_>, frame_bytes_max: u64) -> Result<()> {
         let payload_bytes = batch::payload_bytes(run.records);
         let count = batch::count(run.records);
-        let record_bytes = payload_bytes as u64 - u64::from(count) * frame::RECORD_PREFIX_BYTES as u64;
+        let queue_bytes = batch::queue_bytes(run.records);
         let now = self.fs.now();
         let mut inbox = self.inbox();
         inbox.check_open()?;
@@ -131,10 +132,10 @@ impl Shared {
             // Its LSNs were taken back before it came; the refusal answers for it.
             return Ok(());
         }
-        inbox.check_room(record_bytes, self.options.queue_bytes_max)?;
+        inbox.check_room(queue_bytes, self.options.queue_bytes_max)?;
         assert_eq!(run.first_lsn, inbox.next_lsn, "runs come in LSN order");
         inbox.next_lsn += u64::from(count);
-        inbox.queued_bytes += record_bytes;
+        inbox.queued_bytes += queue_bytes;
         let payload_bytes_max = frame_bytes_max as usize - frame::HEADER_BYTES;
         if !inbox.batches.back().is_some_and(|batch| batch.has_room(payload_bytes, payload_bytes_max)) {
             inbox.batches.push_back(Batch::new(&self.pool, run.first_lsn, payload_bytes));
@@ -266,8 +267,8 @@ impl Shared {
         status.durable_lsn = log.durable_lsn();
         status.flushes_done = log.flushes_done();
         let counters = log.counters();
-        let written = counters.bytes - status.bytes_written;
-        status.bytes_written = counters.bytes;
+        let written = counters.queue_bytes - status.queue_bytes_written;
+        status.queue_bytes_written = counters.queue_bytes;
         inbox.queued_bytes -= written;
         inbox.stats = Stats {
             runs: counters.runs,

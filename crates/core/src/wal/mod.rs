@@ -35,7 +35,7 @@
 //! 3. The durable LSN moves only over frames that are durable, and every frame before them. (`Log::advance`,
 //!    durability rule 1)
 //! 4. A seal is written when everything before it is durable and the next segment has its name.
-//!    (`Log::next_rotation_step`)
+//!    (`Log::is_ready_to_rotate`)
 //! 5. After a failure no watermark moves and nothing more is submitted. (`Log::fail`, rule 2)
 //! 6. HEAD claims only what is durable. (`Log::next_head`)
 //! 7. No frame is written into a range whose zeroing is in flight. (`Segment::is_clear`)

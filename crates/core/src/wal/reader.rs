@@ -203,6 +203,9 @@ impl Reader {
 
     fn open(&self, segment: u64) -> Result<Window> {
         let path = self.directory.join(segment_name(segment));
+        if self.fs.stat(&path).map_err(|error| Error::io("reading the log", error))?.is_none() {
+            return Err(self.damaged(segment, 0, "the segment is missing"));
+        }
         match scan::segment_header(&*self.fs, &path)?.0 {
             Ok(header) => Window::open(&*self.fs, &path, header.bytes, self.direct),
             Err(refusal) => Err(self.damaged(segment, 0, &refusal.to_string())),

@@ -6,8 +6,8 @@
 //!            ┌───────────────────────────────────────────┘ clean or torn
 //!            ▼
 //!   set the torn bytes aside ─▶ sync the directory ─▶ remove what is left over ─▶ zero behind the last frame
-//!     ─▶ write the frames above the proven LSN again ─▶ sync every file written to, and the directory
-//!     ─▶ HEAD: next incarnation, open ─▶ append
+//!     ─▶ write the frames above the proven LSN again ─▶ sync every file written to ─▶ read them once more
+//!     ─▶ sync the directory ─▶ HEAD: next incarnation, open ─▶ append
 //! ```
 //!
 //! Everything before HEAD can be repeated: a crash at any step leaves a log that the next open judges the
@@ -30,7 +30,7 @@ use crate::format::{
 use crate::planted::{self, Bug};
 use crate::wal::handle::{Options, Recovery, TornAt};
 use crate::wal::log::{Policy, Start};
-use crate::wal::scan::{self, Extent, Found, LogFiles, Progress, Scan, Window};
+use crate::wal::scan::{self, Chain, Extent, Finding, Found, LogFiles, Progress, Scan, Window};
 use crate::wal::segment::{Maker, Segment};
 use crate::wal::{head, lock};
 
@@ -65,9 +65,7 @@ pub(crate) fn open(
     // Looked at before LOCK is touched: a directory that is somebody else's stays as it is.
     let exists = opening.look()?.is_a_log();
     if !exists && !options.create {
-        let path = opening.directory;
-        let message = format!("{}: there is no log here, and `create` is false", path.display());
-        return Err(Error::new(Code::WalNotFound, message).path(path));
+        return Err(opening.not_found());
     }
     opening.make_directories()?;
     let mut locks = lock::Locks::new(fs, options.lock_timeout, options.file_mode, check_wanted);
@@ -140,6 +138,12 @@ impl Opening<'_> {
         Ok(files)
     }
 
+    fn not_found(&self) -> Error {
+        let path = self.directory;
+        let message = format!("{}: there is no log here, and `create` is false", path.display());
+        Error::new(Code::WalNotFound, message).path(path)
+    }
+
     fn maker(&self, log_id: LogId) -> Maker {
         Maker {
             directory: self.directory.to_owned(),
@@ -175,15 +179,13 @@ impl Opening<'_> {
     }
 
     /// A creation that was killed, or whose directory sync failed, may have left directories whose names are
-    /// not durable. A parent that does not let itself be synced was not made by us; a device that fails is
-    /// another matter (rule 5).
+    /// not durable. A parent that we have no right to sync was not made by us; any other failure is one (rule 5).
     fn sync_ancestors(&self) -> Result<()> {
-        let io = 5;
         for parent in self.directory.ancestors().skip(1) {
             match self.fs.sync_dir(parent) {
                 Ok(()) => {}
-                Err(error) if error.errno == io || error.is_no_space() => return Err(opening(error)),
-                Err(_) => break,
+                Err(error) if error.is_refused() => break,
+                Err(error) => return Err(opening(error)),
             }
         }
         Ok(())
@@ -303,6 +305,9 @@ impl Opening<'_> {
                     scan::unsupported_at(&path, Some(0), refusal)
                 });
             }
+        }
+        if !self.options.create {
+            return Err(self.not_found());
         }
         let (first, path) = (files.segments[0], self.path(files.segments[0]));
         if anything || first != 1 {
@@ -425,6 +430,7 @@ impl Opening<'_> {
         let segment = self.repair_tail(locks, &maker, tail, scan, torn)?;
         self.write_again(locks, &segment, before, scan)?;
         self.fs.sync(&segment.file).map_err(opening)?;
+        self.read_again(&head, scan)?;
         let next = next.map(|next| self.frameless(locks, &maker, *next)).transpose()?;
         self.sync_directory()?;
         if !planted::is(Bug::HeadBeforeSync) {
@@ -522,6 +528,30 @@ impl Opening<'_> {
         Ok(())
     }
 
+    /// Read once more what HEAD is about to vouch for. What the scan saw in the page cache can have been dropped
+    /// before it was written again, and then it is the disk's older bytes that were.
+    fn read_again(&self, head: &Head, scan: &Scan) -> Result<()> {
+        let mut chain = Chain::of(head);
+        for extent in &scan.unproven {
+            let Found { number, bytes, .. } = extent.segment;
+            let path = self.path(number);
+            let mut window = Window::open(self.fs, &path, bytes, self.options.direct_io)?;
+            let mut at = extent.from;
+            while at < extent.to {
+                let Finding::Frame(held) = chain.look(self.fs, &mut window, number, at)? else {
+                    let input_output = 5;
+                    return Err(opening(ringbolt_disk::Error::new("pread", path, input_output).at(at).hint(
+                        "the disk does not have what the page cache showed; nothing acknowledged is lost, open \
+                         the log again",
+                    )));
+                };
+                at = held.header.padded_end(at).expect("a valid frame ends in its segment");
+                chain.pass(&held);
+            }
+        }
+        Ok(())
+    }
+
     /// Keep a copy of what is about to be cut, durable before anything is.
     fn set_aside(&self, torn: &[Extent], incarnation: u32) -> Result<()> {
         if torn.is_empty() {
@@ -577,8 +607,15 @@ impl Opening<'_> {
     fn forget_old_torn_tails(&self) {
         let directory = self.directory.join(TORN_NAME);
         let Ok(entries) = self.fs.list(&directory) else { return };
-        let names = entries.iter().filter(|entry| entry.kind == EntryKind::File);
-        let torn: Vec<TornName> = names.filter_map(|entry| TornName::parse(entry.name.to_str()?)).collect();
+        let files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
+        let names: Vec<&str> = files.filter_map(|entry| entry.name.to_str()).collect();
+        // A copy that a crash cut short was made again by the recovery after it, or is not needed any more.
+        for name in names.iter().filter(|name| {
+            name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|name| TornName::parse(name).is_some())
+        }) {
+            let _ = self.fs.remove(&directory.join(name));
+        }
+        let torn: Vec<TornName> = names.iter().filter_map(|name| TornName::parse(name)).collect();
         let mut incarnations: Vec<u32> = torn.iter().map(|torn| torn.incarnation).collect();
         incarnations.sort_unstable();
         incarnations.dedup();

@@ -299,9 +299,11 @@ impl LogFiles<'_> {
             passed += segment.bytes;
             last += 1;
             if last == segments.len() {
-                let reason = "the segment is sealed, and the one after it is missing";
+                let reason = "the segment before it is sealed, and this one is missing";
                 let next = chain.next_lsn.unwrap_or(1);
-                return Err(self.damage(last - 1, tail - GRAIN, next, next.max(head.proven_lsn), reason));
+                let number = segment.number + 1;
+                let path = self.directory.join(segment_name(number));
+                return Err(damaged(&path, Some((number, 0)), next, next.max(head.proven_lsn), reason));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use ringbolt_disk::{Backend, Disk, Done, Driver, File};
+use ringbolt_disk::{Backend, Disk, Done, Driver, File, Op, WriteMode};
 
 use crate::error::{Code, Error, Result};
 use crate::wal::handle::Opened;
@@ -122,7 +122,13 @@ impl Service {
             }
             let now = self.driver.now();
             match self.log.next(now, self.shared.fs.wall_clock(), intake.queue_is_empty) {
-                Some(Step::Submit(token, op)) => self.driver.submit(token, op),
+                Some(Step::Submit(token, op)) => {
+                    // It may block: a disk that never answers must show before (durability rule 12).
+                    if matches!(op, Op::Write { mode: WriteMode::Alone, .. }) {
+                        self.shared.publish(&mut self.log);
+                    }
+                    self.driver.submit(token, op);
+                }
                 Some(Step::Refuse(error)) => self.shared.refuse(self.log.next_lsn(), error),
                 None if took => {}
                 None => return,

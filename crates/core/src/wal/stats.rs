@@ -10,6 +10,8 @@ pub(crate) struct Counters {
     pub(crate) runs: u64,
     pub(crate) records: u64,
     pub(crate) bytes: u64,
+    /// As the queue counts them.
+    pub(crate) queue_bytes: u64,
     pub(crate) batches: u64,
     pub(crate) syncs: u64,
     pub(crate) rotations: u64,

@@ -77,7 +77,7 @@ fn a_log_closed_while_it_waits_for_a_lock_waits_no_longer() {
     // Goal: a wait that was given up holds nobody up. Method: somebody has the log; the one who waits for an
     // hour is told to close; the simulator's clock tells how long it went on.
     let (sim, _holder) = log_of(options());
-    let patient = Options { lock_timeout: Duration::from_secs(3600), ..options() };
+    let patient = Options { lock_timeout: Duration::from_hours(1), ..options() };
     let (handle, starting) = Handle::stepped(patient, sim.disk(), Box::new(|| {}));
     handle.close();
     let began = sim.fs().now();

@@ -253,3 +253,105 @@ fn a_panic_of_the_logs_thread_poisons_it_and_releases_the_locks() {
     handle.join();
     must_hold(&sim, &records[..1]);
 }
+
+/// A log whose first segment is full, and whose second, prepared, was removed by somebody.
+fn without_the_prepared_segment() -> (Sim, Log) {
+    let (sim, mut log) = log_of(options());
+    log.append_all(&records(FRAMES));
+    log.turn(20);
+    sim.remove_file(path("wal-0000000000000002.seg"));
+    (sim, log)
+}
+
+#[test]
+fn nothing_is_acknowledged_into_a_prepared_segment_that_lost_its_name() {
+    // Goal: rule 14 at rotation, for the file that rotation goes to: it has lain there for a while. Method: remove
+    // it before the record that needs it; what is acknowledged then must be there after a power cut.
+    let flush = |handle: &Handle| assert_eq!(handle.flush(), 1);
+    for ask in [|_: &Handle| {}, flush, Handle::close] {
+        let (sim, mut log) = without_the_prepared_segment();
+        let last = FRAMES as u64 + 1;
+        log.submit(last, &records(1), true).expect("is taken");
+        ask(&log.handle);
+        log.turn_until(|status| status.phase == Phase::Failed);
+        let status = log.handle.status();
+        assert_eq!((status.durable_lsn, status.flushes_done), (FRAMES as u64, 0));
+        let failure = log.handle.failure().expect("it failed");
+        assert_eq!((failure.errno, failure.syscall), (Some(2), Some("stat")), "{failure}");
+        assert_eq!(failure.path, Some(path("wal-0000000000000002.seg")));
+        must_hold(&sim.power_cut(1), &records(FRAMES));
+    }
+}
+
+#[test]
+fn a_flush_and_a_close_are_answered_by_the_segment_that_the_records_are_in() {
+    // Goal: rule 14 where the records move on to the next segment after the call. Method: the next segment loses
+    // its name as the seal is written, when every check before it has been made.
+    let flush = |handle: &Handle| assert_eq!(handle.flush(), 1);
+    for ask in [flush, Handle::close] {
+        let sim = Sim::new(1);
+        let (machine, mut seen) = (sim.clone(), 0);
+        let disk = on_submit(&sim, move |op| {
+            if let Op::Write { file, .. } = op
+                && file.path() == path("wal-0000000000000001.seg.tmp")
+            {
+                seen += 1;
+                if seen == FRAMES + 1 {
+                    machine.remove_file(path("wal-0000000000000002.seg"));
+                }
+            }
+        });
+        let mut log = Log::open_on(disk, options(), |_| {}).expect("opens");
+        log.append_all(&records(FRAMES));
+        log.submit(FRAMES as u64 + 1, &records(1), true).expect("is taken");
+        ask(&log.handle);
+        for _ in 0..1000 {
+            log.turn(1);
+        }
+        assert_eq!(log.handle.status().flushes_done, 0, "answered by the file of another segment");
+        let failure = log.handle.failure().expect("the record is in a file without a name");
+        assert_eq!(failure.syscall, Some("stat"), "{failure}");
+    }
+}
+
+#[test]
+fn a_want_of_descriptors_ends_no_log() {
+    // Goal: only a failed write or flush poisons (rule 2). Method: EMFILE for whatever is opened, while HEAD is due
+    // after a second of idleness, while the next segment is to be made, and at close.
+    let too_many_open_files = 24;
+    let (sim, mut log) = log_of(options());
+    log.append_all(&records(3));
+    sim.fail(Fault::new(Call::Open).errno(too_many_open_files).forever());
+    sim.fs().sleep(Duration::from_secs(5));
+    log.turn(20);
+    for (lsn, record) in (4..).zip(&records(FRAMES)[3..]) {
+        log.append(lsn, record).expect("appends");
+    }
+    log.turn(20);
+    assert!(log.handle.stats().errors > 1);
+    // Where the segment is needed the record is refused, and the log works on once it can be made.
+    let next = FRAMES as u64 + 1;
+    log.submit(next, &records(1), true).expect("is taken");
+    log.turn_until(|status| status.epoch == 1);
+    let refusal = log.handle.refusal().expect("there is one");
+    assert_eq!((refusal.from_lsn, refusal.error.errno), (next, Some(too_many_open_files)));
+    sim.clear_faults();
+    log.append(next, &records(1)[0]).expect("appends");
+    sim.fail(Fault::new(Call::Open).errno(too_many_open_files).forever());
+    log.close().expect("everything is durable, and the HEAD that is there is true");
+    sim.clear_faults();
+    let mut all = records(FRAMES);
+    all.extend(records(1));
+    must_hold(&sim.power_cut(1), &all);
+}
+
+#[test]
+fn no_room_for_zeros_ends_no_log() {
+    // Goal: zeros only make what follows quicker. Method: a disk that has no room for them, as one that copies on
+    // write may have none.
+    let (sim, mut log) = log_of(options());
+    sim.fail(Fault::new(Call::Zero).errno(28).forever());
+    log.append_all(&records(FRAMES + 3));
+    log.close().expect("closes");
+    must_hold(&sim, &records(FRAMES + 3));
+}

@@ -34,6 +34,25 @@ fn the_queue_has_a_bound_and_says_so() {
 }
 
 #[test]
+fn empty_records_have_a_bound_too() {
+    // Goal: what counts no bytes takes memory all the same. Method: a queue of ten bytes, empty records.
+    let (sim, mut log) = log_of(Options { queue_bytes_max: 10, ..options() });
+    for lsn in 1..=10 {
+        log.submit(lsn, &[Vec::new()], true).expect("is taken");
+    }
+    let refused = log.submit(11, &[Vec::new()], true).expect_err("ten wait");
+    assert_eq!(refused.code, Code::WalQueueFull);
+    log.turn_until(|status| status.durable_lsn == 10);
+    let stats = log.handle.stats();
+    assert_eq!((stats.records, stats.bytes), (10, 0));
+    log.submit(11, &[Vec::new(), vec![1; 9]], true).expect("there is room again");
+    log.close().expect("closes");
+    let mut all = vec![Vec::new(); 11];
+    all.push(vec![1; 9]);
+    must_hold(&sim, &all);
+}
+
+#[test]
 fn a_run_above_the_bound_is_taken_where_nothing_waits() {
     // Goal: no record is impossible only because the queue is small. Method: one, then another behind it.
     let (sim, mut log) = log_of(Options { queue_bytes_max: 1000, ..options() });

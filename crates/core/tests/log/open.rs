@@ -7,7 +7,7 @@ use ringbolt_core::Code;
 use ringbolt_core::wal::{Handle, Options, Phase, SyncMode};
 use ringbolt_disk::sim::{Call, Fault, Image, Sim};
 
-use crate::support::{DIRECTORY, FRAMES, Log, options, path, records, without_lock};
+use crate::support::{DIRECTORY, FRAMES, Log, forgetful, options, path, records, without_lock};
 use crate::{log_of, must_hold, with_sync};
 
 #[test]
@@ -296,4 +296,19 @@ fn the_torn_tails_of_the_newest_four_recoveries_are_kept() {
     let expected: Vec<String> =
         (incarnation - 3..=incarnation).map(|number| format!("0000000000000001-4096-{number}.bin")).collect();
     assert_eq!(sim.list(path("torn")), expected);
+}
+
+#[test]
+fn head_vouches_for_nothing_that_the_disk_did_not_take() {
+    // Goal: rule 6 where the page cache forgets between the scan and the writing again. Method: a flush fails, the
+    // next open sees the record in the cache, and what it writes again arrives as zeros.
+    let (sim, mut log) = log_of(Options { direct_io: false, ..with_sync(SyncMode::Fdatasync) });
+    log.append(1, &records(1)[0]).expect("appends");
+    sim.fail(Fault::new(Call::Sync).named(".seg"));
+    log.append(2, &records(2)[1]).expect_err("the flush fails");
+    log.close().expect_err("it failed");
+    let before = sim.read_file(path("HEAD"));
+    let error = Log::open_on(forgetful(&sim), options(), |_| {}).expect_err("the disk lost it");
+    assert_eq!((error.code, error.errno), (Code::WalIo, Some(5)), "{error}");
+    assert_eq!(sim.read_file(path("HEAD")), before, "nothing vouches for it");
 }

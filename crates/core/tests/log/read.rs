@@ -36,6 +36,20 @@ fn a_range_is_what_was_appended_there() {
 }
 
 #[test]
+fn a_segment_that_is_missing_is_damage_at_the_read_that_needs_it() {
+    // Goal: the same answer as at open. Method: another program removes a segment of an open log.
+    let (sim, log, records) = long_log();
+    sim.remove_file(path("wal-0000000000000002.seg"));
+    let error = log.read(1).expect_err("a segment is missing");
+    assert_eq!((error.code, error.segment, error.offset), (Code::WalDamaged, Some(2), Some(0)), "{error}");
+    let from = error.first_lsn.expect("damage names LSNs");
+    assert!(
+        read_all(log.handle.read(1, from - 1).expect("reads")).expect("reads")
+            == records[..from as usize - 1]
+    );
+}
+
+#[test]
 fn a_range_that_is_empty_or_beyond_the_end_holds_nothing() {
     // Goal: neither an error nor a surprise. Method: behind the end, across it, backwards, in an empty log.
     let (_sim, log, records) = long_log();

@@ -33,7 +33,11 @@ fn without_room_for_the_next_segment_records_are_refused_and_the_log_works_on() 
         assert_eq!((refusal.error.errno, refusal.error.syscall), (Some(28), Some("fallocate")));
         let status = log.handle.status();
         assert_eq!((status.phase, status.durable_lsn), (Phase::Open, FRAMES as u64));
-        assert_eq!(status.bytes_written, (FRAMES * RECORD_BYTES) as u64, "what was refused was not written");
+        assert_eq!(
+            status.queue_bytes_written,
+            (FRAMES * RECORD_BYTES) as u64,
+            "what was refused was not written"
+        );
         assert!(!sim.list(DIRECTORY).iter().any(|name| is_temporary(name)), "{:?}", sim.list(DIRECTORY));
 
         sim.set_capacity(None);

@@ -1,10 +1,13 @@
 //! What the log counts.
 
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use ringbolt_core::wal::SyncMode;
+use ringbolt_core::wal::{Handle, SyncMode};
+use ringbolt_disk::sim::Sim;
+use ringbolt_disk::{Op, WriteMode};
 
-use crate::support::{FRAMES, RECORD_BYTES, options, records};
+use crate::support::{FRAMES, Log, RECORD_BYTES, on_submit, options, records};
 use crate::{log_of, with_sync};
 
 #[test]
@@ -22,7 +25,7 @@ fn the_figures_add_up() {
     assert_eq!(stats.runs, FRAMES as u64 + 1);
     assert_eq!(stats.records, FRAMES as u64 + 3);
     assert_eq!(stats.bytes, (stats.records * RECORD_BYTES as u64));
-    assert_eq!(stats.bytes, log.handle.status().bytes_written);
+    assert_eq!(stats.bytes, log.handle.status().queue_bytes_written);
     assert_eq!(stats.batches, FRAMES as u64 + 1, "a seal is no batch");
     // One flush a batch, and the seal's own: either may have been covered by the other's where both are in
     // the same segment, which they are not.
@@ -78,6 +81,51 @@ fn a_disk_that_never_answers_shows() {
         assert_eq!(stats.oldest_in_flight, Duration::ZERO, "acknowledged as asked for");
         assert_eq!(stats.in_flight, 0);
     }
+}
+
+#[test]
+fn a_lone_write_shows_before_it_blocks_its_thread() {
+    // Goal: rule 12 where the thread that would tell is the one that waits. Method: look at the figures from
+    // within the driver, as another thread could.
+    let sim = Sim::new(1);
+    let slot = Arc::new(OnceLock::<Weak<Handle>>::new());
+    let (found, looking) = (Arc::new(Mutex::new(Vec::new())), slot.clone());
+    let seen = found.clone();
+    let clock = sim.fs();
+    let disk = on_submit(&sim, move |op| {
+        if let Op::Write { mode: WriteMode::Alone, .. } = op
+            && let Some(handle) = looking.get().and_then(Weak::upgrade)
+        {
+            clock.sleep(Duration::from_secs(30));
+            seen.lock().expect("nobody panics").push(handle.stats());
+        }
+    });
+    let mut log = Log::open_on(disk, options(), |_| {}).expect("opens");
+    slot.set(Arc::downgrade(&log.handle)).expect("set once");
+    log.turn(10);
+    log.append_all(&records(3));
+    let found = found.lock().expect("nobody panics");
+    assert!(!found.is_empty(), "a lone record is written alone");
+    for stats in &*found {
+        assert!(stats.oldest_in_flight >= Duration::from_secs(30), "{stats:?}");
+        assert_eq!(stats.in_flight, 1);
+    }
+}
+
+#[test]
+fn a_flush_that_never_ends_shows() {
+    // Goal: rule 12 where every record was acknowledged as its owner asked. Method: a record that is written, a
+    // disk that stalls under the flush.
+    let (sim, mut log) = log_of(with_sync(SyncMode::Fdatasync));
+    log.submit(1, &records(1), false).expect("is taken");
+    log.turn_until(|status| status.written_lsn == 1);
+    assert_eq!(log.handle.stats().oldest_in_flight, Duration::ZERO);
+    sim.stall(true);
+    log.handle.flush();
+    log.turn(3);
+    sim.fs().sleep(Duration::from_mins(1));
+    log.turn(1);
+    assert!(log.handle.stats().oldest_in_flight >= Duration::from_mins(1));
 }
 
 #[test]

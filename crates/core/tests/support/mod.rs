@@ -17,7 +17,9 @@ use ringbolt_core::wal::{
     Check, Handle, Options, Phase, Reader, Records, Recovery, Run, Service, Status, SyncMode,
 };
 use ringbolt_disk::sim::Sim;
-use ringbolt_disk::{Disk, Done, Driver, Op, Time, Token, Waker};
+use ringbolt_disk::{
+    Buffer, Disk, Done, Driver, Entry, EntryKind, File, Fs, Op, OpenOptions, Time, Token, Waker,
+};
 
 pub(crate) const DIRECTORY: &str = "/data/log";
 
@@ -260,6 +262,108 @@ impl Driver for Insomniac {
 
     fn now(&self) -> Time {
         self.driver.now()
+    }
+}
+
+/// A machine's disk whose plain writes of segments arrive as zeros: what a page cache does that drops a page which
+/// never reached the disk between a read of it and the next.
+pub(crate) fn forgetful(sim: &Sim) -> Disk {
+    let Disk { fs, driver, backend } = sim.disk();
+    Disk { fs: Arc::new(Forgetful(fs)), driver, backend }
+}
+
+struct Forgetful(Arc<dyn Fs>);
+
+impl Fs for Forgetful {
+    fn write_at(&self, file: &File, at: u64, bytes: &Buffer) -> ringbolt_disk::Result<()> {
+        if file.path().extension().is_some_and(|extension| extension == "seg") {
+            return self.0.write_at(file, at, &Buffer::copy_of(&vec![0; bytes.len()]));
+        }
+        self.0.write_at(file, at, bytes)
+    }
+
+    fn open(&self, path: &Path, options: OpenOptions) -> ringbolt_disk::Result<File> {
+        self.0.open(path, options)
+    }
+
+    fn len(&self, file: &File) -> ringbolt_disk::Result<u64> {
+        self.0.len(file)
+    }
+
+    fn set_len(&self, file: &File, len: u64) -> ringbolt_disk::Result<()> {
+        self.0.set_len(file, len)
+    }
+
+    fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> ringbolt_disk::Result<usize> {
+        self.0.read_at(file, at, into)
+    }
+
+    fn sync(&self, file: &File) -> ringbolt_disk::Result<()> {
+        self.0.sync(file)
+    }
+
+    fn allocate(&self, file: &File, len: u64) -> ringbolt_disk::Result<()> {
+        self.0.allocate(file, len)
+    }
+
+    fn zero(&self, file: &File, at: u64, len: u64) -> ringbolt_disk::Result<()> {
+        self.0.zero(file, at, len)
+    }
+
+    fn try_lock(&self, file: &File) -> ringbolt_disk::Result<bool> {
+        self.0.try_lock(file)
+    }
+
+    fn is_linked(&self, file: &File, path: &Path) -> ringbolt_disk::Result<bool> {
+        self.0.is_linked(file, path)
+    }
+
+    fn has_cheap_dsync(&self, file: &File) -> bool {
+        self.0.has_cheap_dsync(file)
+    }
+
+    fn stat(&self, path: &Path) -> ringbolt_disk::Result<Option<EntryKind>> {
+        self.0.stat(path)
+    }
+
+    fn list(&self, directory: &Path) -> ringbolt_disk::Result<Vec<Entry>> {
+        self.0.list(directory)
+    }
+
+    fn create_dir(&self, path: &Path, mode: u32) -> ringbolt_disk::Result<()> {
+        self.0.create_dir(path, mode)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> ringbolt_disk::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> ringbolt_disk::Result<()> {
+        self.0.remove(path)
+    }
+
+    fn sync_dir(&self, directory: &Path) -> ringbolt_disk::Result<()> {
+        self.0.sync_dir(directory)
+    }
+
+    fn random(&self) -> [u8; 16] {
+        self.0.random()
+    }
+
+    fn wall_clock(&self) -> u64 {
+        self.0.wall_clock()
+    }
+
+    fn now(&self) -> Time {
+        self.0.now()
+    }
+
+    fn sleep(&self, pause: Duration) {
+        self.0.sleep(pause);
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.pid()
     }
 }
 

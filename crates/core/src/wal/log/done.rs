@@ -15,8 +15,8 @@ impl Log {
         }
         if let Some(index) = self.jobs.iter().position(|(token, _)| *token == done.token) {
             let (_, kind) = self.jobs.swap_remove(index);
-            self.on_job(kind, done.outcome);
-        } else if self.flush == Some(done.token) {
+            self.on_job(now, kind, done.outcome);
+        } else if self.flush.is_some_and(|(token, _)| token == done.token) {
             self.flush = None;
             match done.outcome {
                 Ok(_) => self.on_flushed(done.token),
@@ -89,6 +89,7 @@ impl Log {
             self.written_frames += 1;
             self.written_lsn = frame.last_lsn;
             self.counters.bytes += frame.record_bytes;
+            self.counters.queue_bytes += frame.queue_bytes;
             if frame.kind == Kind::Batch {
                 self.counters.records += frame.last_lsn + 1 - frame.first_lsn;
             }

@@ -3,7 +3,8 @@
 use ringbolt_disk::{Buffer, GRAIN, Op, Time, WriteMode};
 
 use super::{
-    ALONE_AFTER, DEPTH, FlushRequest, Frame, FrameState, Log, Next, Policy, Step, UNFLUSHED_FRAMES_MAX,
+    ALONE_AFTER, DEPTH, FlushRequest, Frame, FrameState, Log, Next, Policy, Step, UNFLUSHED_FRAMES_BOUND,
+    UNFLUSHED_FRAMES_MAX,
 };
 use crate::error::Error;
 use crate::format::frame::{self, Kind, Place};
@@ -17,7 +18,8 @@ const ALONE_BYTES_MAX: u64 = 128 << 10;
 impl Log {
     pub(super) fn next_write(&mut self, now: Time, wall_clock: u64, queue_is_empty: bool) -> Option<Step> {
         let frame_bytes = self.batch.as_ref()?.frame_bytes();
-        let ready = self.rotation.is_none() && self.writing < DEPTH;
+        let ready =
+            self.rotation.is_none() && self.writing < DEPTH && self.frames.len() < UNFLUSHED_FRAMES_BOUND;
         if !ready || !self.segment.fits(frame_bytes) || !self.segment.is_clear(frame_bytes) {
             return None;
         }
@@ -31,8 +33,13 @@ impl Log {
         self.counters.batches += 1;
         let last_lsn = batch.last_lsn();
         let frame = self.frame(now, mode, Kind::Batch, last_lsn);
-        let frame =
-            Frame { record_bytes: batch.record_bytes, runs: batch.runs, durable: batch.durable, ..frame };
+        let frame = Frame {
+            record_bytes: batch.record_bytes,
+            queue_bytes: batch.queue_bytes,
+            runs: batch.runs,
+            durable: batch.durable,
+            ..frame
+        };
         Some(self.submit_frame(frame, mode, batch.buffer))
     }
 
@@ -61,6 +68,7 @@ impl Log {
             first_lsn: self.next_lsn,
             last_lsn,
             record_bytes: 0,
+            queue_bytes: 0,
             state: FrameState::Writing(mode),
             written_at: now,
             covered_by: None,
@@ -131,6 +139,13 @@ impl Log {
         // From here on only the seal's own frame holds the old segment's file, and with it its lock.
         self.segment = next;
         self.rotation = None;
+        // Rule 14: who waits to know that records have a file with a name means the files they are in by then.
+        if let Some(request) = &mut self.flush_request {
+            request.link_round = self.link.begin();
+        }
+        if let Some(round) = &mut self.closing {
+            *round = self.link.begin();
+        }
         step
     }
 
@@ -179,7 +194,7 @@ impl Log {
                 frame.covered_by = Some(token);
             }
         }
-        self.flush = Some(token);
+        self.flush = Some((token, now));
         self.counters.syncs += 1;
         Some(Step::Submit(token, Op::Sync { file }))
     }

@@ -56,20 +56,29 @@ impl Log {
         Step::Submit(token, Op::Job(job))
     }
 
+    /// The segment that records go into, and the one that they may go into next: it can have lain there for as
+    /// long as it took to fill this one.
     fn check_link(&mut self) -> Step {
         self.link.asked = self.link.wanted;
-        let (file, path) = (self.segment.file.clone(), self.segment.path.clone());
+        let next = match &self.next {
+            Next::Ready(next) => Some(next),
+            Next::None | Next::Preparing | Next::NoSpace { .. } => None,
+        };
+        let segments = std::iter::once(&self.segment).chain(next);
+        let files: Vec<_> = segments.map(|open| (open.file.clone(), open.path.clone())).collect();
         let no_entry = 2;
         self.job(
             JobKind::LinkCheck { round: self.link.asked },
             Box::new(move |fs| {
-                if fs.is_linked(&file, &path)? {
-                    return Ok(None);
+                for (file, path) in files {
+                    if !fs.is_linked(&file, &path)? {
+                        return Err(ringbolt_disk::Error::new("stat", path, no_entry).hint(
+                            "a segment of the open log was removed or replaced by another program; what was \
+                             appended to it since cannot be found again",
+                        ));
+                    }
                 }
-                Err(ringbolt_disk::Error::new("stat", path, no_entry).hint(
-                    "the segment that records go into was removed or replaced by another program; \
-                     what was appended to it since cannot be found again",
-                ))
+                Ok(None)
             }),
         )
     }
@@ -95,6 +104,20 @@ impl Log {
             JobKind::Zero { segment: number },
             Box::new(move |fs| fs.zero(&file, from, to - from).map(|()| None)),
         ))
+    }
+
+    /// The zeroing of a segment is over; where it is still open, `settle` hears how far it was to go.
+    fn end_zeroing(&mut self, number: u64, settle: impl FnOnce(&mut Segment, u64)) {
+        let next = match &mut self.next {
+            Next::Ready(next) => Some(next),
+            Next::None | Next::Preparing | Next::NoSpace { .. } => None,
+        };
+        let mut segments = std::iter::once(&mut self.segment).chain(next);
+        if let Some(open) = segments.find(|open| open.number == number)
+            && let Some((_, to)) = open.zeroing.take()
+        {
+            settle(open, to);
+        }
     }
 
     fn prepare(&mut self) -> Step {
@@ -144,41 +167,43 @@ impl Log {
             && self.flush_waiting.is_none()
     }
 
-    pub(super) fn on_job(&mut self, kind: JobKind, outcome: ringbolt_disk::Result<Outcome>) {
+    pub(super) fn on_job(&mut self, now: Time, kind: JobKind, outcome: ringbolt_disk::Result<Outcome>) {
         match (kind, outcome) {
             (JobKind::Prepare { number }, Ok(Outcome::Job(Some(file)))) => {
                 let path = self.maker.path(number);
                 self.next = Next::Ready(Segment::empty(file, path, number, self.maker.bytes));
             }
-            // Rule 9: no room for the next segment, known before this one is full. Nothing is lost yet.
-            (JobKind::Prepare { .. }, Err(error)) if error.is_no_space() => {
+            // Rule 9: the next segment cannot be had (no room, no descriptor), known before this one is full.
+            // Nothing is lost yet.
+            (JobKind::Prepare { .. }, Err(error)) if error.is_no_space() || error.changed_nothing() => {
                 self.counters.errors += 1;
-                let doing = "reserving the next segment (free some space)";
+                let doing = if error.is_no_space() {
+                    "reserving the next segment (free some space)"
+                } else {
+                    "reserving the next segment"
+                };
                 let error = Error::of_disk(Code::WalNoSpace, doing, error);
                 self.next = Next::NoSpace { error, needed: self.rotation.is_some() };
             }
             (JobKind::Zero { segment }, Ok(_)) => {
-                let next = match &mut self.next {
-                    Next::Ready(next) => Some(next),
-                    Next::None | Next::Preparing | Next::NoSpace { .. } => None,
-                };
-                let mut segments = std::iter::once(&mut self.segment).chain(next);
-                if let Some(segment) = segments.find(|open| open.number == segment)
-                    && let Some((_, to)) = segment.zeroing.take()
-                {
-                    segment.zeroed_to = to;
-                }
+                self.end_zeroing(segment, |open, to| open.zeroed_to = to);
             }
             (JobKind::Head(head), Ok(_)) => {
                 assert!(head.proven_lsn >= self.head.proven_lsn, "HEAD's fields only grow");
                 self.closed = head.state == State::Closed;
                 self.head = head;
             }
-            // No promise rests on HEAD, and the old one stays true: a full disk may keep it from being
-            // replaced, and then the next open reads a little more.
-            (JobKind::Head(head), Err(error)) if error.is_no_space() => {
+            // No promise rests on HEAD, and the old one stays true: a full disk, or a want of descriptors, may
+            // keep it from being replaced. It is tried again when HEAD is next due; until then an open reads more.
+            (JobKind::Head(head), Err(error)) if error.is_no_space() || error.changed_nothing() => {
                 self.counters.errors += 1;
+                self.head_behind_since.get_or_insert(now);
                 self.closed = head.state == State::Closed;
+            }
+            // Zeros only make the writes that follow quicker.
+            (JobKind::Zero { segment }, Err(error)) if error.is_no_space() => {
+                self.counters.errors += 1;
+                self.end_zeroing(segment, |open, _| open.zeroed_to = open.bytes);
             }
             (JobKind::LinkCheck { round }, Ok(_)) => self.link.confirmed = round,
             (kind, Err(error)) => {

@@ -35,6 +35,9 @@ const ALONE_AFTER: u32 = 2;
 /// More frames than this without a flush get one, whoever waits: the list of them has a bound.
 const UNFLUSHED_FRAMES_MAX: usize = 1024;
 
+/// With so many nothing more is written until a flush that is under way has answered.
+const UNFLUSHED_FRAMES_BOUND: usize = 4 * UNFLUSHED_FRAMES_MAX;
+
 /// HEAD follows the durable LSN after this long without progress.
 const HEAD_IDLE: Duration = Duration::from_secs(1);
 
@@ -74,6 +77,7 @@ struct Frame {
     /// For a seal, the LSN before it.
     last_lsn: u64,
     record_bytes: u64,
+    queue_bytes: u64,
     state: FrameState,
     written_at: Time,
     /// The flush in flight that was submitted after this frame was complete.
@@ -137,8 +141,8 @@ pub(crate) struct Log {
     /// How many at the front of `frames` are complete.
     written_frames: usize,
     writing: usize,
-    /// The flush in flight. One at a time: a second would wait for the first in the kernel anyway.
-    flush: Option<Token>,
+    /// The flush in flight, and since when. One at a time: a second would wait for the first in the kernel anyway.
+    flush: Option<(Token, Time)>,
     jobs: Vec<(Token, JobKind)>,
     /// HEAD as it is on disk.
     head: Head,
@@ -251,13 +255,15 @@ impl Log {
         self.counters.latencies.drain(..)
     }
 
-    /// When the oldest run not yet acknowledged as its owner asked was accepted.
+    /// Since when the oldest thing that somebody waits for is at the disk, or waits to be: a run not yet
+    /// acknowledged as its owner asked, or a flush (rule 12).
     pub(crate) fn oldest_run(&self) -> Option<Time> {
         let waiting = self.frames.iter().find(|frame| {
             !frame.runs.is_empty() && (frame.durable || matches!(frame.state, FrameState::Writing(_)))
         });
         let runs = waiting.map(|frame| &frame.runs).or(self.batch.as_ref().map(|batch| &batch.runs));
-        runs.and_then(|runs| runs.first()).map(|&(accepted, _)| accepted)
+        let run = runs.and_then(|runs| runs.first()).map(|&(accepted, _)| accepted);
+        run.into_iter().chain(self.flush.map(|(_, submitted)| submitted)).min()
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
