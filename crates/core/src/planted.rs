@@ -31,6 +31,10 @@ pub enum Bug {
     RetryFlush,
     /// Take an error of the disk while reading for the end of the log.
     ReadErrorEndsLog,
+    /// Remove segments before the HEAD that no longer names them.
+    UnlinkBeforeHead,
+    /// Truncate before the records below are durable.
+    TruncateAheadOfDurability,
 }
 
 #[cfg(feature = "planted")]
@@ -49,6 +53,8 @@ impl Bug {
         Self::HeadBeforeSync,
         Self::RetryFlush,
         Self::ReadErrorEndsLog,
+        Self::UnlinkBeforeHead,
+        Self::TruncateAheadOfDurability,
     ];
 }
 

@@ -17,6 +17,8 @@ mod limits;
 mod open;
 #[path = "log/read.rs"]
 mod read;
+#[path = "log/requests.rs"]
+mod requests;
 #[path = "log/rotation.rs"]
 mod rotation;
 #[path = "log/space.rs"]

@@ -19,7 +19,7 @@ use ringbolt_core::Code;
 use ringbolt_core::format::head::Head;
 use ringbolt_core::format::{GRAIN, segment_name, temporary_name};
 use ringbolt_core::planted::{self, Bug};
-use ringbolt_core::wal::{Check, Options, SyncMode};
+use ringbolt_core::wal::{Check, Options, Request, SyncMode};
 use ringbolt_disk::sim::{Call, Fault, Lie, Sim};
 use ringbolt_disk::{Buffer, OpenOptions};
 use support::{DIRECTORY, Log, RECORD_BYTES, options, path, without_lock};
@@ -91,6 +91,11 @@ planted! {
     taking_an_error_for_the_end_is_caught:
         Plant::Log(Bug::ReadErrorEndsLog) => an_error_of_the_disk_is_not_the_end,
         "the disk could not read, and it opened";
+    removing_segments_before_head_is_caught:
+        Plant::Log(Bug::UnlinkBeforeHead) => a_truncation_can_be_cut_anywhere, "a sound log is refused";
+    truncating_ahead_of_durability_is_caught:
+        Plant::Log(Bug::TruncateAheadOfDurability) => a_truncation_waits_for_the_records_before_it,
+        "a sound log is refused";
 }
 
 #[test]
@@ -442,6 +447,66 @@ fn a_failed_flush_is_final(plant: &dyn Fn(&Sim)) {
         let outcome = log.append(1, &record(1));
         let acknowledged = if outcome.is_ok() { vec![record(1)] } else { Vec::new() };
         must_hold(&sim.image().boot_with([], seed), &acknowledged);
+    }
+}
+
+/// A log of two segments and some records, one a frame.
+fn two_segments(sim: &Sim, sync: SyncMode) -> (Log, Vec<Vec<u8>>) {
+    let mut log = Log::open(sim, with_sync(sync)).expect("opens");
+    let all: Vec<Vec<u8>> = (1..=FRAMES + 3).map(record).collect();
+    log.append_all(&all);
+    (log, all)
+}
+
+fn a_truncation_can_be_cut_anywhere(plant: &dyn Fn(&Sim)) {
+    // Goal: whatever step of a truncation the power is cut at, the log begins at or before its LSN. Method: cut it at
+    // each step, with none of what was undecided kept, all of it, or any one thing alone.
+    for step in 1.. {
+        let sim = Sim::new(1);
+        plant(&sim);
+        let (mut log, all) = two_segments(&sim, SyncMode::Auto);
+        log.turn(20);
+        sim.crash_at(sim.steps() + step);
+        let kept_from = u64::from(FRAMES) + 2;
+        log.request(Request::TruncateBefore(kept_from)).expect("truncates");
+        assert_eq!(log.handle.status().first_lsn, kept_from);
+        let cut = sim.take_image();
+        let is_last = cut.is_none();
+        let image = cut.unwrap_or_else(|| sim.image());
+        let alone = image.undecided().into_iter().map(|kept| vec![kept]);
+        for kept in [Vec::new(), image.undecided()].into_iter().chain(alone) {
+            let sim = image.boot_with(kept, step);
+            let log = Log::open(&sim, options());
+            let log = log.unwrap_or_else(|error| panic!("a sound log is refused: {error}"));
+            let first = log.handle.opened().expect("it is open").first_lsn;
+            assert!([1, kept_from].contains(&first), "the log begins with LSN {first}");
+            assert_eq!(log.read(first).expect("reads"), all[first as usize - 1..]);
+        }
+        if is_last {
+            break;
+        }
+    }
+}
+
+fn a_truncation_waits_for_the_records_before_it(plant: &dyn Fn(&Sim)) {
+    // Goal: rule 15. Method: a record that nobody waits for, a truncation behind it, and a power cut at each step that
+    // keeps nothing but names and HEAD.
+    for step in 1.. {
+        let sim = Sim::new(1);
+        plant(&sim);
+        let mut log = Log::open(&sim, with_sync(SyncMode::Fdatasync)).expect("opens");
+        log.append(1, &record(1)).expect("appends");
+        log.submit(2, &[record(2)], false).expect("is taken");
+        log.turn_until(|status| status.written_lsn == 2);
+        sim.crash_at(sim.steps() + step);
+        log.request(Request::TruncateBefore(3)).expect("truncates");
+        let cut = sim.take_image();
+        let is_last = cut.is_none();
+        let log = Log::open(&cut.unwrap_or_else(|| sim.image()).boot_with([], step), options());
+        log.unwrap_or_else(|error| panic!("a sound log is refused: {error}"));
+        if is_last {
+            break;
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use napi::bindgen_prelude::{AsyncTask, BufferSlice};
 use napi::{Env, ScopedTask};
 use napi_derive::napi;
-use ringbolt_core::wal::{Chunk, Reader};
+use ringbolt_core::wal::{Chunk, Source};
 
 use crate::error::{NativeFailure, number, whole};
 use crate::guard::guard;
@@ -19,7 +19,7 @@ pub struct NativeReader {
 }
 
 enum State {
-    Open(Reader),
+    Open(Box<dyn Source>),
     /// It could not be opened; the first chunk tells.
     Refused(ringbolt_core::Error),
     /// At the end, failed, or let go of.

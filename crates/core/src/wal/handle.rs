@@ -13,7 +13,7 @@ use crate::format::frame;
 use crate::format::{LogId, frame_bytes_max, record_bytes_max};
 use crate::wal::batch;
 use crate::wal::mailbox::Shared;
-use crate::wal::reader::Reader;
+use crate::wal::reader::{Reader, Source};
 use crate::wal::service::Starting;
 
 /// How batches become durable.
@@ -152,6 +152,8 @@ pub struct Status {
     pub phase: Phase,
     /// The thread has ended (or never began): locks released, every completion in.
     pub ended: bool,
+    /// The oldest record that is served.
+    pub first_lsn: u64,
     /// Every record up to here is in the file.
     pub written_lsn: u64,
     /// Every record up to here is durable.
@@ -160,6 +162,8 @@ pub struct Status {
     pub queue_bytes_written: u64,
     /// Flush requests answered; see [`Handle::flush`].
     pub flushes_done: u64,
+    /// Requests answered; see [`Handle::take_answers`].
+    pub answers: u64,
     /// How often records were refused for want of space; see [`Handle::refusal`].
     pub epoch: u64,
     /// Bytes that open has read so far, and will have read when it is done.
@@ -175,6 +179,49 @@ pub struct Refusal {
     pub from_lsn: u64,
     /// Why.
     pub error: Error,
+}
+
+/// What can be asked of an open log beside appending to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Go on in a new segment once everything submitted before is in this one.
+    Rotate,
+    /// Serve nothing below this LSN any more, and remove the segments that hold nothing else. At most one above the
+    /// last LSN given out.
+    TruncateBefore(u64),
+    /// Tell which segments there are.
+    Segments,
+}
+
+/// What became of a [`Request`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The segment is sealed, durably; records go into the next.
+    Rotated,
+    /// HEAD says so, durably.
+    Truncated {
+        /// The first LSN that is served.
+        first_lsn: u64,
+    },
+    /// Oldest first.
+    Segments(Vec<SegmentInfo>),
+}
+
+/// A segment of an open log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    /// Its number.
+    pub segment: u64,
+    /// Its file.
+    pub path: PathBuf,
+    /// The file's size.
+    pub bytes: u64,
+    /// The first LSN in it that is served.
+    pub first_lsn: u64,
+    /// The last LSN in it; the one before `first_lsn` where it holds none yet.
+    pub last_lsn: u64,
+    /// Whether the log has gone on in the next.
+    pub is_sealed: bool,
 }
 
 /// Records of one submission, which will be in one frame: after a crash all of them are there or none.
@@ -335,6 +382,25 @@ impl Handle {
         self.shared.flush()
     }
 
+    /// Ask for something; its answer comes in [`Handle::take_answers`] under the number returned, unless the log
+    /// fails or ends first.
+    pub fn ask(&self, request: Request) -> u64 {
+        self.shared.ask(request)
+    }
+
+    /// The answers since the last call, in any order. [`Status::answers`] tells when there are more.
+    pub fn take_answers(&self) -> Vec<(u64, Result<Answer>)> {
+        self.shared.take_answers()
+    }
+
+    /// Sleep until everything up to `lsn`, which was submitted in `epoch`, is durable.
+    ///
+    /// # Errors
+    /// `ERR_WAL_NO_SPACE` where it was refused, its LSN taken back; the failure where the log failed first.
+    pub fn wait_durable(&self, lsn: u64, epoch: u64) -> Result<()> {
+        self.shared.wait_durable(lsn, epoch)
+    }
+
     /// Begin to close: what was submitted is written and flushed, HEAD too, then the locks are released.
     pub fn close(&self) {
         self.shared.close();
@@ -389,13 +455,13 @@ impl Handle {
     ///
     /// # Errors
     /// `ERR_WAL_TRUNCATED` where `from` is below the first LSN kept, `ERR_WAL_CLOSED` where the log is not open.
-    pub fn read(&self, from: u64, to: u64) -> Result<Reader> {
+    pub fn read(&self, from: u64, to: u64) -> Result<Box<dyn Source>> {
         let status = self.status();
         let Some(opened) = self.opened().filter(|_| !status.ended) else {
             return Err(Error::new(Code::WalClosed, "reading a log that is not open"));
         };
-        if from < opened.first_lsn {
-            let first = opened.first_lsn;
+        if from < status.first_lsn {
+            let first = status.first_lsn;
             let message =
                 format!("reading from LSN {from}: the log was truncated and begins with LSN {first}");
             return Err(Error::new(Code::WalTruncated, message)
@@ -403,7 +469,8 @@ impl Handle {
                 .with(|details| details.first_lsn = Some(first)));
         }
         let directory = self.shared.options.directory.clone();
-        Ok(Reader::new(self.shared.fs.clone(), directory, &opened, from, to.min(status.durable_lsn)))
+        let to = to.min(status.durable_lsn);
+        Ok(Box::new(Reader::new(self.shared.fs.clone(), directory, &opened, from, to)))
     }
 
     fn thread(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -12,8 +12,8 @@ use ringbolt_disk::{Fs, Pool, Time, Waker};
 use crate::error::{Code, Error, Result};
 use crate::format::frame;
 use crate::wal::batch::{self, Batch};
-use crate::wal::handle::{Listener, Opened, Options, Phase, Refusal, Run, Stats, Status};
-use crate::wal::log::Log;
+use crate::wal::handle::{Answer, Listener, Opened, Options, Phase, Refusal, Request, Run, Stats, Status};
+use crate::wal::machine::{Asked, Machine};
 
 /// The longest latency told apart, in microseconds: a minute.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -29,6 +29,8 @@ pub(crate) struct Shared {
     /// Set once the log is open; what was asked before is found by the first turn, which is woken for it.
     waker: OnceLock<Waker>,
     inbox: Mutex<Inbox>,
+    /// Rung where a watermark moved and somebody sleeps until it does.
+    settled: Condvar,
 }
 
 /// What waits for the service, and what it told last.
@@ -47,6 +49,13 @@ struct Inbox {
     durable_wanted: u64,
     /// The newest flush request, and the LSN it is for.
     flush: (u64, u64),
+    /// Requests not yet taken, and the number of the newest.
+    requests: Vec<Asked>,
+    asked: u64,
+    /// Answers not yet fetched.
+    answers: Vec<(u64, Result<Answer>)>,
+    /// Threads that sleep on `settled`.
+    sleepers: usize,
     closing: bool,
     stats: Stats,
     oldest_run: Option<Time>,
@@ -60,6 +69,7 @@ pub(crate) struct Intake {
     pub(crate) batch: Option<Batch>,
     pub(crate) durable_wanted: u64,
     pub(crate) flush: (u64, u64),
+    pub(crate) requests: Vec<Asked>,
     pub(crate) closing: bool,
     pub(crate) queue_is_empty: bool,
 }
@@ -76,10 +86,12 @@ impl Shared {
             status: Status {
                 phase: Phase::Opening,
                 ended: false,
+                first_lsn: 1,
                 written_lsn: 0,
                 durable_lsn: 0,
                 queue_bytes_written: 0,
                 flushes_done: 0,
+                answers: 0,
                 epoch: 0,
                 recovery_bytes: (0, 0),
             },
@@ -91,6 +103,10 @@ impl Shared {
             queued_bytes: 0,
             durable_wanted: 0,
             flush: (0, 0),
+            requests: Vec::new(),
+            asked: 0,
+            answers: Vec::new(),
+            sleepers: 0,
             closing: false,
             stats: Stats::default(),
             oldest_run: None,
@@ -104,6 +120,7 @@ impl Shared {
             listener,
             waker: OnceLock::new(),
             inbox: Mutex::new(inbox),
+            settled: Condvar::new(),
         }
     }
 
@@ -111,6 +128,16 @@ impl Shared {
         // Whoever panicked while holding it did so before changing anything, or between plain assignments;
         // the service's panic is told as a failure of the log.
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tell whoever listens, and whoever sleeps until something settles.
+    fn tell(&self, inbox: MutexGuard<'_, Inbox>) {
+        let sleepers = inbox.sleepers;
+        drop(inbox);
+        if sleepers > 0 {
+            self.settled.notify_all();
+        }
+        (self.listener)();
     }
 
     fn wake(&self) {
@@ -161,6 +188,47 @@ impl Shared {
         drop(inbox);
         self.wake();
         number
+    }
+
+    /// Ask for something; returns the number that its answer will have.
+    pub(crate) fn ask(&self, request: Request) -> u64 {
+        let mut inbox = self.inbox();
+        inbox.asked += 1;
+        let asked = Asked { number: inbox.asked, request, last_lsn: inbox.next_lsn - 1 };
+        inbox.requests.push(asked);
+        drop(inbox);
+        self.wake();
+        asked.number
+    }
+
+    pub(crate) fn take_answers(&self) -> Vec<(u64, Result<Answer>)> {
+        std::mem::take(&mut self.inbox().answers)
+    }
+
+    /// Sleep until `lsn`, submitted in `epoch`, is durable, or will not be.
+    pub(crate) fn wait_durable(&self, lsn: u64, epoch: u64) -> Result<()> {
+        self.want_durable(lsn);
+        let mut inbox = self.inbox();
+        inbox.sleepers += 1;
+        let outcome = loop {
+            if inbox.status.durable_lsn >= lsn {
+                break Ok(());
+            }
+            if let Some(refusal) = inbox.refusal.as_ref().filter(|refusal| refusal.epoch > epoch)
+                && refusal.from_lsn <= lsn
+            {
+                break Err(refusal.error.clone());
+            }
+            if let Some(failure) = &inbox.failure {
+                break Err(failure.clone());
+            }
+            if inbox.status.ended {
+                break Err(Error::new(Code::WalClosed, "the log ended before the record was durable"));
+            }
+            inbox = self.settled.wait(inbox).unwrap_or_else(PoisonError::into_inner);
+        };
+        inbox.sleepers -= 1;
+        outcome
     }
 
     pub(crate) fn close(&self) {
@@ -230,6 +298,7 @@ impl Shared {
         let _ = self.waker.set(waker);
         let mut inbox = self.inbox();
         inbox.next_lsn = opened.last_lsn + 1;
+        inbox.status.first_lsn = opened.first_lsn;
         inbox.status.written_lsn = opened.last_lsn;
         inbox.status.durable_lsn = opened.last_lsn;
         inbox.status.phase = Phase::Open;
@@ -249,6 +318,7 @@ impl Shared {
             batch,
             durable_wanted: inbox.durable_wanted,
             flush: inbox.flush,
+            requests: std::mem::take(&mut inbox.requests),
             closing: inbox.closing,
             queue_is_empty: inbox.batches.is_empty(),
         }
@@ -259,10 +329,11 @@ impl Shared {
     }
 
     /// Tell how far the log is. The listener hears of it where a watermark moved.
-    pub(crate) fn publish(&self, log: &mut Log) {
+    pub(crate) fn publish(&self, log: &mut dyn Machine) {
         let mut inbox = self.inbox();
         let before = inbox.status;
         let status = &mut inbox.status;
+        status.first_lsn = log.first_lsn();
         status.written_lsn = log.written_lsn();
         status.durable_lsn = log.durable_lsn();
         status.flushes_done = log.flushes_done();
@@ -291,10 +362,11 @@ impl Shared {
         {
             inbox.fail(failure);
         }
-        let moved = inbox.status != before;
-        drop(inbox);
-        if moved {
-            (self.listener)();
+        let answers = log.answers();
+        inbox.status.answers += answers.len() as u64;
+        inbox.answers.extend(answers);
+        if inbox.status != before {
+            self.tell(inbox);
         }
     }
 
@@ -306,11 +378,13 @@ impl Shared {
         inbox.next_lsn = from_lsn;
         inbox.durable_wanted = inbox.durable_wanted.min(from_lsn - 1);
         inbox.flush.1 = inbox.flush.1.min(from_lsn - 1);
+        for asked in &mut inbox.requests {
+            asked.last_lsn = asked.last_lsn.min(from_lsn - 1);
+        }
         inbox.status.epoch += 1;
         let epoch = inbox.status.epoch;
         inbox.refusal = Some(Refusal { epoch, from_lsn, error });
-        drop(inbox);
-        (self.listener)();
+        self.tell(inbox);
     }
 
     /// The log failed, or could not be opened (rule 2).
@@ -319,8 +393,7 @@ impl Shared {
         if inbox.failure.is_none() {
             inbox.fail(error);
         }
-        drop(inbox);
-        (self.listener)();
+        self.tell(inbox);
     }
 
     /// The service's thread is done: every completion is in, the locks are released.
@@ -329,8 +402,7 @@ impl Shared {
         inbox.status.phase = Phase::Closed;
         inbox.status.ended = true;
         inbox.batches.clear();
-        drop(inbox);
-        (self.listener)();
+        self.tell(inbox);
     }
 }
 

@@ -45,17 +45,20 @@ pub mod handle;
 mod head;
 mod lock;
 mod log;
+mod machine;
 mod mailbox;
 pub mod reader;
 mod recovery;
+pub mod report;
 mod scan;
 mod segment;
 pub mod service;
 mod stats;
 
 pub use handle::{
-    Check, Handle, Listener, Opened, Options, Phase, Records, Recovery, Refusal, Run, Stats, Status,
-    SyncMode, TornAt,
+    Answer, Check, Handle, Listener, Opened, Options, Phase, Records, Recovery, Refusal, Request, Run,
+    SegmentInfo, Stats, Status, SyncMode, TornAt,
 };
-pub use reader::{Chunk, Reader};
+pub use reader::{Chunk, Reader, Source};
+pub use report::{Damage, Report, Torn, Verdict};
 pub use service::{Service, Starting};

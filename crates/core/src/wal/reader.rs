@@ -29,6 +29,16 @@ pub struct Reader {
     window: Option<(u64, Window)>,
 }
 
+/// Records in order, a chunk at a time: whatever format, whichever range. Blocks; belongs on a thread of its own.
+pub trait Source: Send + fmt::Debug {
+    /// The next records, about `bytes` of them (one at least), or `None` at the end. Everything before damage is
+    /// served before the error.
+    ///
+    /// # Errors
+    /// `ERR_WAL_DAMAGED` at a record that is not what was written, `ERR_WAL_IO` where the disk will not read.
+    fn next(&mut self, bytes: usize) -> Result<Option<Chunk>>;
+}
+
 /// Consecutive records.
 #[derive(Debug)]
 pub struct Chunk {
@@ -38,6 +48,21 @@ pub struct Chunk {
     pub count: u32,
     /// Each behind its length as a little-endian u32.
     pub bytes: Vec<u8>,
+}
+
+impl Source for Reader {
+    fn next(&mut self, bytes: usize) -> Result<Option<Chunk>> {
+        if self.next > self.to {
+            return Ok(None);
+        }
+        let mut chunk = Chunk { first_lsn: self.next, count: 0, bytes: Vec::new() };
+        match self.fill(&mut chunk, bytes) {
+            Ok(()) => Ok(Some(chunk)),
+            // What is intact is served; the next call meets the error again.
+            Err(_) if chunk.count > 0 => Ok(Some(chunk)),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl Reader {
@@ -50,24 +75,6 @@ impl Reader {
             incarnation: 0,
         };
         Self { fs, directory, direct: log.direct_io, chain, next: from, to, place: None, window: None }
-    }
-
-    /// The next records, about `bytes` of them (one at least), or `None` at the end. Everything before damage is
-    /// served before the error.
-    ///
-    /// # Errors
-    /// `ERR_WAL_DAMAGED` at a record that is not what was written, `ERR_WAL_IO` where the disk will not read.
-    pub fn next(&mut self, bytes: usize) -> Result<Option<Chunk>> {
-        if self.next > self.to {
-            return Ok(None);
-        }
-        let mut chunk = Chunk { first_lsn: self.next, count: 0, bytes: Vec::new() };
-        match self.fill(&mut chunk, bytes) {
-            Ok(()) => Ok(Some(chunk)),
-            // What is intact is served; the next call meets the error again.
-            Err(_) if chunk.count > 0 => Ok(Some(chunk)),
-            Err(error) => Err(error),
-        }
     }
 
     /// Read frames into `chunk` until it has about `bytes`. Where this fails, the place stays before what failed.

@@ -29,7 +29,7 @@ use crate::format::{
 };
 use crate::planted::{self, Bug};
 use crate::wal::handle::{Options, Recovery, TornAt};
-use crate::wal::log::{Policy, Start};
+use crate::wal::log::{Held, Policy, Start};
 use crate::wal::scan::{self, Chain, Extent, Finding, Found, LogFiles, Progress, Scan, Window};
 use crate::wal::segment::{Maker, Segment};
 use crate::wal::{head, lock};
@@ -209,22 +209,22 @@ impl Opening<'_> {
         };
         head::replace(self.fs, self.directory, &head, self.options.file_mode).map_err(opening)?;
         let recovery = Recovery { segments: 1, clean_shutdown: true, created: true, ..Recovery::default() };
-        let start = self.start(maker, segment, None, head, 1, 0);
+        let start = Start {
+            maker,
+            policy: self.policy(&segment),
+            sync_interval: self.options.sync_interval,
+            segment,
+            next: None,
+            head,
+            held: Vec::new(),
+            next_lsn: 1,
+            previous_crc: 0,
+        };
         Ok(Opened { start, recovery, lock })
     }
 
-    fn start(
-        &self,
-        maker: Maker,
-        segment: Segment,
-        next: Option<Segment>,
-        head: Head,
-        next_lsn: u64,
-        previous_crc: u32,
-    ) -> Start {
-        let policy = Policy::resolve(self.options.sync, self.fs.has_cheap_dsync(&segment.file));
-        let sync_interval = self.options.sync_interval;
-        Start { maker, policy, sync_interval, segment, next, head, next_lsn, previous_crc }
+    fn policy(&self, segment: &Segment) -> Policy {
+        Policy::resolve(self.options.sync, self.fs.has_cheap_dsync(&segment.file))
     }
 
     // ---- recovery -----------------------------------------------------------------------------------------
@@ -447,7 +447,19 @@ impl Opening<'_> {
             created: false,
             duration: Duration::ZERO,
         };
-        let start = self.start(maker, segment, next, head_early, scan.next_lsn, scan.previous_crc);
+        let held = segments.iter().zip(&scan.first_lsns);
+        let held = held.map(|(&Found { number, bytes, .. }, &first_lsn)| Held { number, bytes, first_lsn });
+        let start = Start {
+            maker,
+            policy: self.policy(&segment),
+            sync_interval: self.options.sync_interval,
+            segment,
+            next,
+            head: head_early,
+            held: held.collect(),
+            next_lsn: scan.next_lsn,
+            previous_crc: scan.previous_crc,
+        };
         Ok(Opened { start, recovery, lock })
     }
 

@@ -222,6 +222,8 @@ pub(crate) struct Scan {
     /// The LSN due there.
     pub(crate) next_lsn: u64,
     pub(crate) previous_crc: u32,
+    /// The LSN of the first frame of each segment that holds one.
+    pub(crate) first_lsns: Vec<u64>,
     /// Valid frames above the proven LSN, in order.
     pub(crate) unproven: Vec<Extent>,
     /// What is behind the tail and not zero: the torn tail, to be set aside.
@@ -258,7 +260,7 @@ impl LogFiles<'_> {
     /// `ERR_WAL_DAMAGED`, `ERR_WAL_UNSUPPORTED`, `ERR_WAL_IO`; what `progress` answers.
     pub(crate) fn scan(&self, check: Check, progress: Progress<'_>) -> Result<Scan> {
         let Self { fs, head, segments, .. } = *self;
-        let (start, mut chain) = self.start(check)?;
+        let (start, mut chain, mut first_lsns) = self.start(check)?;
         let total = segments[start..].iter().map(|segment| segment.bytes).sum();
         let mut unproven = Vec::new();
         let mut passed = 0;
@@ -279,6 +281,9 @@ impl LogFiles<'_> {
                         "the log begins with LSN {found}, expected {kept} or less"
                     )));
                 }
+                if tail == GRAIN {
+                    first_lsns.push(held.header.first_lsn);
+                }
                 let end = held.header.padded_end(tail).expect("a valid frame ends in its segment");
                 if held.header.first_lsn > head.proven_lsn {
                     extend(&mut unproven, Extent { segment, from: tail, to: end });
@@ -294,7 +299,7 @@ impl LogFiles<'_> {
                 // A first frame that is missing was judged above; what is left is an empty log, from LSN 1 on.
                 let next_lsn = chain.next_lsn.unwrap_or(1);
                 let previous_crc = chain.previous_crc.unwrap_or(0);
-                return Ok(Scan { last, tail, next_lsn, previous_crc, unproven, torn });
+                return Ok(Scan { last, tail, next_lsn, previous_crc, first_lsns, unproven, torn });
             }
             passed += segment.bytes;
             last += 1;
@@ -323,8 +328,8 @@ impl LogFiles<'_> {
         Window::open(self.fs, &self.directory.join(segment_name(number)), bytes, self.direct)
     }
 
-    /// Where reading begins, and what the first frame there must follow.
-    fn start(&self, check: Check) -> Result<(usize, Chain)> {
+    /// Where reading begins, what the first frame there must follow, and the first LSN of each segment before.
+    fn start(&self, check: Check) -> Result<(usize, Chain, Vec<u64>)> {
         let from_the_first = self.segments[0].number == 1;
         let first = Chain {
             next_lsn: from_the_first.then_some(1),
@@ -332,11 +337,12 @@ impl LogFiles<'_> {
             ..Chain::of(self.head)
         };
         if check == Check::All {
-            return Ok((0, first));
+            return Ok((0, first, Vec::new()));
         }
         // The newest segment whose first frame is not above the proven LSN, as long as all before it begin
         // with a frame that is valid by itself.
         let mut start = (0, first.clone());
+        let mut first_lsns = Vec::new();
         for (index, segment) in self.segments.iter().enumerate() {
             let chain = if index == 0 {
                 first.clone()
@@ -353,8 +359,11 @@ impl LogFiles<'_> {
                 break;
             }
             start = (index, Chain { incarnation: held.header.incarnation, ..chain });
+            first_lsns.push(held.header.first_lsn);
         }
-        Ok(start)
+        let (index, chain) = start;
+        first_lsns.truncate(index);
+        Ok((index, chain, first_lsns))
     }
 
     /// What the first place without a valid frame means. Answers with what is to be set aside: nothing, where

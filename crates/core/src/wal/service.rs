@@ -8,7 +8,8 @@ use ringbolt_disk::{Backend, Disk, Done, Driver, File, Op, WriteMode};
 
 use crate::error::{Code, Error, Result};
 use crate::wal::handle::Opened;
-use crate::wal::log::{Log, Step};
+use crate::wal::log::Log;
+use crate::wal::machine::{Machine, Step};
 use crate::wal::mailbox::Shared;
 use crate::wal::recovery;
 
@@ -23,7 +24,7 @@ pub struct Starting {
 pub struct Service {
     // In the order of their end: the driver drains, then the files go, and with the last of them the lock.
     driver: Box<dyn Driver>,
-    log: Log,
+    log: Box<dyn Machine>,
     lock: Option<File>,
     shared: Arc<Shared>,
     done: Vec<Done>,
@@ -72,7 +73,7 @@ impl Starting {
         let recovery::Opened { start, recovery, lock } =
             recovery::open(&*disk.fs, &shared.options, &progress, &|| shared.check_wanted())?;
         let opened = opened(disk.backend, &start, recovery);
-        let log = Log::new(start);
+        let log = Box::new(Log::new(start));
         shared.open(opened, driver.waker());
         Ok(Service { driver, log, lock: Some(lock), shared, done: Vec::new() })
     }
@@ -102,9 +103,9 @@ impl Service {
             self.log.on_done(now, done, &self.shared.pool, queue_is_empty);
         }
         // Told before anything is sent: a lone write blocks this thread, and who waits should not.
-        self.shared.publish(&mut self.log);
+        self.shared.publish(&mut *self.log);
         self.send();
-        self.shared.publish(&mut self.log);
+        self.shared.publish(&mut *self.log);
         !self.log.is_finished()
     }
 
@@ -113,6 +114,9 @@ impl Service {
             let intake = self.shared.take(self.log.wants_batch());
             self.log.want_durable(intake.durable_wanted);
             self.log.flush(intake.flush);
+            for asked in intake.requests {
+                self.log.ask(asked);
+            }
             let took = intake.batch.is_some();
             if let Some(batch) = intake.batch {
                 self.log.accept(batch);
@@ -125,7 +129,7 @@ impl Service {
                 Some(Step::Submit(token, op)) => {
                     // It may block: a disk that never answers must show before (durability rule 12).
                     if matches!(op, Op::Write { mode: WriteMode::Alone, .. }) {
-                        self.shared.publish(&mut self.log);
+                        self.shared.publish(&mut *self.log);
                     }
                     self.driver.submit(token, op);
                 }

@@ -14,7 +14,7 @@ use ringbolt_core::Error;
 use ringbolt_core::format::GRAIN;
 use ringbolt_core::format::frame::{HEADER_BYTES, RECORD_PREFIX_BYTES};
 use ringbolt_core::wal::{
-    Check, Handle, Options, Phase, Reader, Records, Recovery, Run, Service, Status, SyncMode,
+    Answer, Check, Handle, Options, Phase, Records, Recovery, Request, Run, Service, Source, Status, SyncMode,
 };
 use ringbolt_disk::sim::Sim;
 use ringbolt_disk::{
@@ -145,6 +145,22 @@ impl Log {
         for (lsn, record) in (first..).zip(records) {
             self.append(lsn, record).expect("appends");
         }
+    }
+
+    /// Ask for something and turn until it is answered, or the log fails.
+    pub(crate) fn request(&mut self, request: Request) -> Result<Answer, Error> {
+        let number = self.handle.ask(request);
+        for _ in 0..100_000 {
+            if let Some(failure) = self.handle.failure() {
+                return Err(failure);
+            }
+            if let Some((answered, answer)) = self.handle.take_answers().pop() {
+                assert_eq!(answered, number, "one at a time");
+                return answer;
+            }
+            self.service.turn();
+        }
+        panic!("the log hangs: {request:?}, {:?}", self.service);
     }
 
     /// So many turns, whatever happens.
@@ -368,7 +384,7 @@ impl Fs for Forgetful {
 }
 
 /// All that is left in a reader.
-pub(crate) fn read_all(mut reader: Reader) -> Result<Vec<Vec<u8>>, Error> {
+pub(crate) fn read_all(mut reader: Box<dyn Source>) -> Result<Vec<Vec<u8>>, Error> {
     let mut records = Vec::new();
     while let Some(chunk) = reader.next(10_000)? {
         let mut rest = &chunk.bytes[..];

@@ -8,8 +8,7 @@ use crate::format::frame::Kind;
 use crate::planted::{self, Bug};
 
 impl Log {
-    /// Take a completion in; its buffer goes back to `pool`.
-    pub(crate) fn on_done(&mut self, now: Time, done: Done, pool: &Pool, queue_is_empty: bool) {
+    pub(super) fn take_done(&mut self, now: Time, done: Done, pool: &Pool, queue_is_empty: bool) {
         if let Some(buffer) = done.buffer {
             pool.give(buffer);
         }
@@ -98,6 +97,7 @@ impl Log {
             }
         }
         let mut acknowledged = false;
+        let mut sealed = None;
         while let Some(frame) = self.frames.front()
             && (frame.state == FrameState::Durable
                 || frame.state == FrameState::Written && planted::is(Bug::AcknowledgeBeforeFlush))
@@ -110,10 +110,14 @@ impl Log {
             if frame.kind == Kind::Seal {
                 self.counters.rotations += 1;
                 self.head_wanted = true;
+                sealed = Some(frame.segment);
             }
             acknowledged = true;
             self.frames.pop_front();
             self.written_frames -= 1;
+        }
+        if let Some(segment) = sealed {
+            self.sealed(segment);
         }
         if acknowledged {
             let lone = self.frames.is_empty() && self.batch.is_none() && queue_is_empty;

@@ -2,6 +2,7 @@
 
 use ringbolt_disk::{Buffer, GRAIN, Op, Time, WriteMode};
 
+use super::requests::Held;
 use super::{
     ALONE_AFTER, DEPTH, FlushRequest, Frame, FrameState, Log, Next, Policy, Step, UNFLUSHED_FRAMES_BOUND,
     UNFLUSHED_FRAMES_MAX,
@@ -10,6 +11,8 @@ use crate::error::Error;
 use crate::format::frame::{self, Kind, Place};
 use crate::planted::{self, Bug};
 use crate::wal::batch::Batch;
+use crate::wal::machine::Machine;
+use crate::wal::segment::Segment;
 
 /// A batch up to this size, with nothing else in flight, may be written here and now by a blocking call: the
 /// wake-ups that an overlapped write costs are longer than what could overlap.
@@ -94,6 +97,10 @@ impl Log {
     fn submit_frame(&mut self, frame: Frame, mode: WriteMode, mut buffer: Buffer) -> Step {
         buffer.pad_to_grain();
         let at = self.segment.tail;
+        if at == GRAIN as u64 {
+            let Segment { number, bytes, .. } = self.segment;
+            self.held.push(Held { number, bytes, first_lsn: frame.first_lsn });
+        }
         assert!(self.segment.is_clear(buffer.len() as u64), "zeros in flight would land on the frame");
         self.segment.tail += buffer.len() as u64;
         assert!(self.segment.tail <= self.segment.bytes, "a frame ends within its segment");
@@ -105,12 +112,17 @@ impl Log {
         Step::Submit(token, Op::Write { file, at, buffer, mode })
     }
 
-    /// Where the next batch does not fit the segment, the log goes on in the next.
+    /// Where the next batch does not fit the segment, or somebody asks for it, the log goes on in the next.
     pub(super) fn begin_rotation(&mut self) {
-        let full = self.batch.as_ref().is_some_and(|batch| !self.segment.fits(batch.frame_bytes()));
-        if full && self.rotation.is_none() {
+        let asked = self.is_rotation_due();
+        if (asked || self.needs_next()) && self.rotation.is_none() {
             self.rotation = Some(self.link.begin());
         }
+    }
+
+    /// Whether the batch that is due does not fit the segment.
+    fn needs_next(&self) -> bool {
+        self.batch.as_ref().is_some_and(|batch| !self.segment.fits(batch.frame_bytes()))
     }
 
     /// Whether the seal is to be written now.
@@ -136,6 +148,7 @@ impl Log {
         let Next::Ready(next) = std::mem::replace(&mut self.next, Next::None) else {
             unreachable!("the next segment was ready a moment ago")
         };
+        self.sealing(self.segment.number);
         // From here on only the seal's own frame holds the old segment's file, and with it its lock.
         self.segment = next;
         self.rotation = None;
@@ -159,7 +172,12 @@ impl Log {
         let error = error.clone();
         self.rotation = None;
         self.next = Next::None;
+        self.refuse_rotations(&error);
+        if !self.needs_next() {
+            return None;
+        }
         self.batch = None;
+        self.take_back(self.next_lsn);
         let last = self.next_lsn - 1;
         self.durable_wanted = self.durable_wanted.min(last);
         if let Some(request) = &mut self.flush_request {

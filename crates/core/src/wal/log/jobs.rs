@@ -3,6 +3,7 @@
 
 use ringbolt_disk::{GRAIN, Job, Op, Outcome, Time};
 
+use super::requests::Removal;
 use super::{HEAD_IDLE, Log, Next, Step};
 use crate::error::{Code, Error};
 use crate::format::head::{Head, State};
@@ -25,6 +26,7 @@ pub(super) enum JobKind {
     Prepare { number: u64 },
     Zero { segment: u64 },
     Head(Head),
+    Remove,
     LinkCheck { round: u64 },
 }
 
@@ -47,10 +49,10 @@ impl Log {
         if prepare {
             return Some(self.prepare());
         }
-        self.next_head(now)
+        self.next_truncation().or_else(|| self.next_head(now))
     }
 
-    fn job(&mut self, kind: JobKind, job: Job) -> Step {
+    pub(super) fn job(&mut self, kind: JobKind, job: Job) -> Step {
         let token = self.token();
         self.jobs.push((token, kind));
         Step::Submit(token, Op::Job(job))
@@ -150,11 +152,21 @@ impl Log {
         };
         self.head_wanted = false;
         self.head_behind_since = None;
-        let (directory, file_mode, value) = (self.maker.directory.clone(), self.maker.file_mode, head);
-        Some(self.job(
+        Some(self.replace_head(head, None))
+    }
+
+    /// `too_early` is a planted bug: what is to be removed after HEAD is removed before it.
+    pub(super) fn replace_head(&mut self, head: Head, too_early: Option<Removal>) -> Step {
+        let (directory, file_mode) = (self.maker.directory.clone(), self.maker.file_mode);
+        self.job(
             JobKind::Head(head),
-            Box::new(move |fs| head::replace(fs, &directory, &value, file_mode).map(|()| None)),
-        ))
+            Box::new(move |fs| {
+                if let Some(removal) = too_early {
+                    removal.run(fs)?;
+                }
+                head::replace(fs, &directory, &head, file_mode).map(|()| None)
+            }),
+        )
     }
 
     /// Told to close, and nothing is left to do but HEAD.
@@ -165,6 +177,7 @@ impl Log {
             && self.jobs.is_empty()
             && self.flush_request.is_none()
             && self.flush_waiting.is_none()
+            && self.requests.is_empty()
     }
 
     pub(super) fn on_job(&mut self, now: Time, kind: JobKind, outcome: ringbolt_disk::Result<Outcome>) {
@@ -192,13 +205,16 @@ impl Log {
                 assert!(head.proven_lsn >= self.head.proven_lsn, "HEAD's fields only grow");
                 self.closed = head.state == State::Closed;
                 self.head = head;
+                self.head_replaced();
             }
+            (JobKind::Remove, outcome) => self.removed(outcome.map(|_| ())),
             // No promise rests on HEAD, and the old one stays true: a full disk, or a want of descriptors, may
             // keep it from being replaced. It is tried again when HEAD is next due; until then an open reads more.
             (JobKind::Head(head), Err(error)) if error.is_no_space() || error.changed_nothing() => {
                 self.counters.errors += 1;
                 self.head_behind_since.get_or_insert(now);
                 self.closed = head.state == State::Closed;
+                self.head_not_replaced(error);
             }
             // Zeros only make the writes that follow quicker.
             (JobKind::Zero { segment }, Err(error)) if error.is_no_space() => {
@@ -209,12 +225,16 @@ impl Log {
             (kind, Err(error)) => {
                 let error = match kind {
                     JobKind::Zero { segment } => self.named(error, segment),
-                    JobKind::Prepare { .. } | JobKind::Head(_) | JobKind::LinkCheck { .. } => error,
+                    JobKind::Prepare { .. }
+                    | JobKind::Head(_)
+                    | JobKind::LinkCheck { .. }
+                    | JobKind::Remove => error,
                 };
                 let doing = match kind {
                     JobKind::Prepare { .. } => "preparing the next segment",
                     JobKind::Zero { .. } => "zeroing ahead of the log's tail",
                     JobKind::Head(_) => "replacing HEAD",
+                    JobKind::Remove => unreachable!("handled before"),
                     JobKind::LinkCheck { .. } => "checking that the segment still has its name",
                 };
                 self.fail(&Error::io(doing, error));

@@ -3,24 +3,29 @@
 //! numbers the invariants cited here.
 //!
 //! This page holds what the log knows and what it decides first; `frames` what it sends, `jobs` what it asks of
-//! the helper thread, `done` what comes back.
+//! the helper thread, `requests` what is asked of it, `done` what comes back.
 
 mod done;
 mod frames;
 mod jobs;
 mod policy;
+mod requests;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ringbolt_disk::{File, Op, Time, Token, WriteMode};
+use ringbolt_disk::{Done, File, Pool, Time, Token, WriteMode};
 
 use self::jobs::JobKind;
 pub(crate) use self::policy::Policy;
-use crate::error::Error;
+pub(crate) use self::requests::Held;
+use self::requests::Requests;
+use crate::error::{Error, Result};
 use crate::format::frame::Kind;
 use crate::format::head::Head;
 use crate::wal::batch::Batch;
+use crate::wal::handle::Answer;
+use crate::wal::machine::{Asked, Machine, Step};
 use crate::wal::segment::{Maker, Segment};
 use crate::wal::stats::Counters;
 
@@ -50,6 +55,8 @@ pub(crate) struct Start {
     pub(crate) segment: Segment,
     pub(crate) next: Option<Segment>,
     pub(crate) head: Head,
+    /// The segments that hold frames, oldest first.
+    pub(crate) held: Vec<Held>,
     /// The LSN due next; everything below is durable.
     pub(crate) next_lsn: u64,
     /// The header checksum of the last frame, 0 where there is none.
@@ -134,6 +141,8 @@ pub(crate) struct Log {
 
     segment: Segment,
     next: Next,
+    /// The segments that hold frames, or are about to: oldest first.
+    held: Vec<Held>,
     /// The batch that goes next, not yet framed.
     batch: Option<Batch>,
     /// In LSN order, from the oldest that is not known to be durable.
@@ -147,6 +156,8 @@ pub(crate) struct Log {
     /// HEAD as it is on disk.
     head: Head,
     head_wanted: bool,
+    requests: Requests,
+    answers: Vec<(u64, Result<Answer>)>,
     /// Some while the log waits to go on in the next segment: the round of link checks this waits for.
     rotation: Option<u64>,
     link: Link,
@@ -175,15 +186,6 @@ pub(crate) struct Log {
     counters: Counters,
 }
 
-/// What a turn of the log asks its service to do beside the operations.
-#[derive(Debug)]
-pub(crate) enum Step {
-    /// Hand this to the driver.
-    Submit(Token, Op),
-    /// There is no room for the next segment: everything queued is refused, nothing of it was written.
-    Refuse(Error),
-}
-
 impl Log {
     pub(crate) fn new(start: Start) -> Self {
         let durable_lsn = start.next_lsn - 1;
@@ -194,6 +196,7 @@ impl Log {
             sync_delay: start.sync_interval / 2,
             segment: start.segment,
             next: start.next.map_or(Next::None, Next::Ready),
+            held: start.held,
             batch: None,
             frames: VecDeque::new(),
             written_frames: 0,
@@ -202,6 +205,8 @@ impl Log {
             jobs: Vec::new(),
             head: start.head,
             head_wanted: false,
+            requests: Requests::default(),
+            answers: Vec::new(),
             rotation: None,
             link: Link::default(),
             next_lsn: start.next_lsn,
@@ -225,39 +230,42 @@ impl Log {
         }
     }
 
-    pub(crate) fn written_lsn(&self) -> u64 {
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+}
+
+impl Machine for Log {
+    fn written_lsn(&self) -> u64 {
         self.written_lsn
     }
 
-    pub(crate) fn durable_lsn(&self) -> u64 {
+    fn durable_lsn(&self) -> u64 {
         self.durable_lsn
     }
 
-    /// The LSN of the next frame: what is below was framed, and may be at the disk.
-    pub(crate) fn next_lsn(&self) -> u64 {
+    fn next_lsn(&self) -> u64 {
         self.next_lsn
     }
 
-    pub(crate) fn flushes_done(&self) -> u64 {
+    fn flushes_done(&self) -> u64 {
         self.flushes_done
     }
 
-    pub(crate) fn failure(&self) -> Option<&Error> {
+    fn failure(&self) -> Option<&Error> {
         self.failure.as_ref()
     }
 
-    pub(crate) fn counters(&self) -> &Counters {
+    fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// The latencies of what was acknowledged since the last call, each for so many records.
-    pub(crate) fn take_latencies(&mut self) -> std::vec::Drain<'_, (Duration, u32)> {
+    fn take_latencies(&mut self) -> std::vec::Drain<'_, (Duration, u32)> {
         self.counters.latencies.drain(..)
     }
 
-    /// Since when the oldest thing that somebody waits for is at the disk, or waits to be: a run not yet
-    /// acknowledged as its owner asked, or a flush (rule 12).
-    pub(crate) fn oldest_run(&self) -> Option<Time> {
+    fn oldest_run(&self) -> Option<Time> {
         let waiting = self.frames.iter().find(|frame| {
             !frame.runs.is_empty() && (frame.durable || matches!(frame.state, FrameState::Writing(_)))
         });
@@ -266,16 +274,15 @@ impl Log {
         run.into_iter().chain(self.flush.map(|(_, submitted)| submitted)).min()
     }
 
-    pub(crate) fn in_flight(&self) -> u64 {
+    fn in_flight(&self) -> u64 {
         self.writing as u64
     }
 
-    /// Whether a batch would be framed now. Until then it stays in the mailbox, where more may join it.
-    pub(crate) fn wants_batch(&self) -> bool {
+    fn wants_batch(&self) -> bool {
         self.batch.is_none() && self.writing < DEPTH && self.failure.is_none()
     }
 
-    pub(crate) fn accept(&mut self, batch: Batch) {
+    fn accept(&mut self, batch: Batch) {
         assert!(self.wants_batch() && batch.count > 0, "a batch is taken only while there is a place for it");
         assert_eq!(batch.first_lsn, self.next_lsn, "batches come in LSN order");
         if batch.durable {
@@ -284,14 +291,11 @@ impl Log {
         self.batch = Some(batch);
     }
 
-    /// Everything up to `lsn` is to become durable.
-    pub(crate) fn want_durable(&mut self, lsn: u64) {
+    fn want_durable(&mut self, lsn: u64) {
         self.durable_wanted = self.durable_wanted.max(lsn);
     }
 
-    /// Answer flush requests up to `number`, once everything up to `target_lsn` is durable in a file that has
-    /// a name. May be called again with the same.
-    pub(crate) fn flush(&mut self, (number, target_lsn): (u64, u64)) {
+    fn flush(&mut self, (number, target_lsn): (u64, u64)) {
         if number > self.flush_asked {
             self.flush_asked = number;
             self.flush_waiting = Some((number, target_lsn));
@@ -299,22 +303,18 @@ impl Log {
         self.next_flush_request();
     }
 
-    /// No batch comes any more. May be called again.
-    pub(crate) fn close(&mut self) {
+    fn close(&mut self) {
         if self.closing.is_none() {
             self.closing = Some(self.link.begin());
         }
     }
 
-    /// Closed, or failed and told to close, and nothing is in flight any more: the locks may go (durability
-    /// rule 8).
-    pub(crate) fn is_finished(&self) -> bool {
+    fn is_finished(&self) -> bool {
         let quiet = self.writing == 0 && self.flush.is_none() && self.jobs.is_empty();
         quiet && (self.closed || self.failure.is_some() && self.closing.is_some())
     }
 
-    /// When to look again although nothing happened.
-    pub(crate) fn deadline(&self) -> Option<Time> {
+    fn deadline(&self) -> Option<Time> {
         if self.failure.is_some() {
             return None;
         }
@@ -326,8 +326,7 @@ impl Log {
         flush.into_iter().chain(head).min()
     }
 
-    /// What to do next, until `None`.
-    pub(crate) fn next(&mut self, now: Time, wall_clock: u64, queue_is_empty: bool) -> Option<Step> {
+    fn next(&mut self, now: Time, wall_clock: u64, queue_is_empty: bool) -> Option<Step> {
         if self.failure.is_some() || self.closed {
             return None;
         }
@@ -345,8 +344,19 @@ impl Log {
         self.next_write(now, wall_clock, queue_is_empty).or_else(|| self.next_flush(now))
     }
 
-    fn token(&mut self) -> Token {
-        self.next_token += 1;
-        Token(self.next_token)
+    fn on_done(&mut self, now: Time, done: Done, pool: &Pool, queue_is_empty: bool) {
+        self.take_done(now, done, pool, queue_is_empty);
+    }
+
+    fn ask(&mut self, asked: Asked) {
+        self.take_request(asked);
+    }
+
+    fn answers(&mut self) -> Vec<(u64, Result<Answer>)> {
+        std::mem::take(&mut self.answers)
+    }
+
+    fn first_lsn(&self) -> u64 {
+        self.head.first_lsn
     }
 }
