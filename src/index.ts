@@ -14,4 +14,4 @@ export {
 } from './errors.js'
 export type { Ack, AppendOptions, Backend, Progress, ReadOptions, WalOptions } from './options.js'
 export type { WalRecord } from './records.js'
-export { Wal, type WalRange, type WalRecovery, type WalStats } from './wal.js'
+export { type SegmentInfo, Wal, type WalRange, type WalRecovery, type WalStats } from './wal.js'

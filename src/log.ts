@@ -25,7 +25,15 @@ import {
   type RingboltError,
   WalError,
 } from './errors.js'
-import { type NativeOpened, type NativeReader, type NativeWalStats, native, Phase, Status } from './native.js'
+import {
+  type NativeOpened,
+  type NativeReader,
+  type NativeSegment,
+  type NativeWalStats,
+  native,
+  Phase,
+  Status,
+} from './native.js'
 import { type OpenRequest, throwIfAborted } from './options.js'
 import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
 import { Waiters } from './waiters.js'
@@ -79,6 +87,11 @@ export class Log implements Watcher {
   readonly #targets = new Waiters(8)
   readonly #flushes = new Waiters(8)
   readonly #drains = new Waiters(8)
+  /** Readers that follow; they ask for nothing. */
+  readonly #followers = new Waiters(8)
+  /** Requests by the number of their answer. */
+  readonly #requests = new Map<number, Deferred<Answer>>()
+  #answers = 0
 
   #opened: NativeOpened | undefined
   #opening: { resolve: (log: Log) => void; reject: (reason: unknown) => void } | undefined
@@ -91,7 +104,7 @@ export class Log implements Watcher {
   #refusedLsn = 0
   /** A write or a flush failed: everything pending was rejected. */
   #isBroken = false
-  #closing: Deferred | undefined
+  #closing: Deferred<void> | undefined
   #ended = false
   #lastStats: NativeWalStats | undefined
 
@@ -354,6 +367,57 @@ export class Log implements Watcher {
     return this.queuedBytes < this.#queueBytesMax / 2
   }
 
+  /** Append a record and block until it is durable. */
+  appendSync(record: Uint8Array): number {
+    const lsn = this.#accept(record, true)
+    this.#submit()
+    const failure = native.waitDurable(this.#id, lsn, this.#epoch) as Failure | null
+    this.look()
+    if (failure === null) return lsn
+    const error = errorOf(failure)
+    throw error.code === 'ERR_WAL_NO_SPACE' ? error : outcomeUnknown(error)
+  }
+
+  async rotate(): Promise<void> {
+    this.check()
+    this.#submit()
+    await this.#ask(native.rotate(this.#id))
+  }
+
+  async truncateBefore(lsn: number): Promise<number> {
+    if (lsn > this.#lastLsn + 1) {
+      throw outOfRange('lsn', `at most one above the last LSN given out, ${this.#lastLsn + 1}`, lsn)
+    }
+    this.check()
+    this.#submit()
+    const { firstLsn } = await this.#ask(native.truncateBefore(this.#id, lsn))
+    return firstLsn as number
+  }
+
+  async segments(): Promise<NativeSegment[]> {
+    this.check()
+    const { segments } = await this.#ask(native.segments(this.#id))
+    return segments as NativeSegment[]
+  }
+
+  #ask(number: number): Promise<Answer> {
+    const asked = deferred<Answer>()
+    this.#requests.set(number, asked)
+    this.#hold()
+    return asked.promise
+  }
+
+  /** Wait until `lsn` is durable, without asking for it: `false` if the log was closed before. */
+  async becomesDurable(lsn: number): Promise<boolean> {
+    if (lsn <= this.#durableLsn) return true
+    if (this.#ended) {
+      if (this.#failure !== undefined) throw poisoned(this.#failure)
+      return false
+    }
+    this.#hold()
+    return (await this.#followers.wait(lsn)) > 0
+  }
+
   openReader(from: number, to: number): NativeReader {
     return native.openReader(this.#id, from, to)
   }
@@ -384,6 +448,7 @@ export class Log implements Watcher {
     else if (this.#opened === undefined) this.#lookOpening(phase === Phase.open)
 
     if ((status[Status.epoch] as number) > this.#epoch) this.#refuse()
+    this.#firstLsn = Math.max(this.#firstLsn, status[Status.firstLsn] as number)
     const writtenLsn = status[Status.writtenLsn] as number
     const durableLsn = status[Status.durableLsn] as number
     this.#writtenLsn = writtenLsn
@@ -394,6 +459,8 @@ export class Log implements Watcher {
     this.#durable.settle(durableLsn)
     this.#targets.settle(durableLsn, durableLsn)
     this.#flushes.settle(status[Status.flushesDone] as number, durableLsn)
+    this.#followers.settle(durableLsn)
+    if ((status[Status.answers] as number) > this.#answers) this.#lookAnswers()
 
     if (!this.#isBroken && this.#opened !== undefined && (phase === Phase.failed || ended)) {
       const failure = native.failure(this.#id) as Failure | null
@@ -402,6 +469,16 @@ export class Log implements Watcher {
     if (this.#drains.count > 0 && this.#isDrained()) this.#drains.settle(0)
     if (ended) this.#end()
     else if (this.#holds && !this.#isOutstanding()) this.#letGo()
+  }
+
+  #lookAnswers(): void {
+    for (const { number, failure, ...answer } of native.takeAnswers(this.#id)) {
+      this.#answers += 1
+      const asked = this.#requests.get(number)
+      this.#requests.delete(number)
+      if (failure === undefined) asked?.resolve(answer)
+      else asked?.reject(errorOf(failure as Failure))
+    }
   }
 
   #tellProgress(): void {
@@ -480,14 +557,25 @@ export class Log implements Watcher {
     this.#bytesAccepted = this.#bytesWritten
     this.#lastEnqueuedLsn = 0
     const unknown = outcomeUnknown(error)
-    for (const waiters of [this.#written, this.#durable, this.#targets, this.#flushes, this.#drains]) {
+    for (const waiters of [
+      this.#written,
+      this.#durable,
+      this.#targets,
+      this.#flushes,
+      this.#drains,
+      this.#followers,
+    ]) {
       waiters.reject(0, unknown)
     }
+    for (const asked of this.#requests.values()) asked.reject(unknown)
+    this.#requests.clear()
   }
 
   /** The service's thread has ended: locks are released, nothing more will come. */
   #end(): void {
     this.#ended = true
+    // Nothing more will become durable: who follows has seen it all.
+    this.#followers.settle(Number.POSITIVE_INFINITY, 0)
     const isUnasked = this.#closing === undefined && this.#failure === undefined && this.#opened !== undefined
     if (isUnasked || this.#isOutstanding()) {
       // Neither can be: it ends when asked or after a failure, and what it drained was settled.
@@ -516,6 +604,8 @@ export class Log implements Watcher {
       this.#targets.count > 0 ||
       this.#flushes.count > 0 ||
       this.#drains.count > 0 ||
+      this.#followers.count > 0 ||
+      this.#requests.size > 0 ||
       this.#lastEnqueuedLsn > this.#writtenLsn ||
       (!this.#ended && (this.#opened === undefined || this.#closing !== undefined))
     )
@@ -536,16 +626,22 @@ export class Log implements Watcher {
 // One function for all: a closure a tick would be garbage a tick.
 const submitTick = (log: Log): void => log.submitTick()
 
-interface Deferred {
-  promise: Promise<void>
-  resolve: () => void
+/** What a request comes to. */
+interface Answer {
+  firstLsn?: number
+  segments?: NativeSegment[]
+}
+
+interface Deferred<T> {
+  promise: Promise<T>
+  resolve: (value: T) => void
   reject: (reason: unknown) => void
 }
 
-function deferred(): Deferred {
-  let resolve!: () => void
+function deferred<T>(): Deferred<T> {
+  let resolve!: (value: T) => void
   let reject!: (reason: unknown) => void
-  const promise = new Promise<void>((yes, no) => {
+  const promise = new Promise<T>((yes, no) => {
     resolve = yes
     reject = no
   })

@@ -8,6 +8,7 @@ import { BackendError } from './errors.js'
 export type {
   NativeOpened,
   NativeReader,
+  NativeSegment,
   NativeWalOptions,
   NativeWalStats,
 } from '#binding'
@@ -42,6 +43,8 @@ export const Status = {
   epoch: 6,
   recoveryBytes: 7,
   recoveryBytesTotal: 8,
+  firstLsn: 9,
+  answers: 10,
 } as const
 
 /** Values of {@link Status.phase}. */

@@ -105,6 +105,12 @@ export interface ReadOptions {
   from?: number | bigint
   /** The last LSN to read, inclusive; the newest durable one, where it is left out. Below `from`: nothing is read. */
   to?: number | bigint
+  /**
+   * Go on as more records become durable, up to `to`; end at `close()`, after the last one.
+   *
+   * @defaultValue false
+   */
+  follow?: boolean
   /** Ends the reading: the wait rejects with `signal.reason`. */
   signal?: AbortSignal
 }
@@ -181,6 +187,7 @@ export function openRequest(directory: unknown, options: unknown): OpenRequest {
 export interface ReadRequest {
   readonly from: number | undefined
   readonly to: number | undefined
+  readonly follow: boolean
   readonly signal: AbortSignal | undefined
 }
 
@@ -190,6 +197,7 @@ export function readRequest(options: unknown): ReadRequest {
   return {
     from: given.from === undefined ? undefined : lsnOf('options.from', given.from),
     to: given.to === undefined ? undefined : lsnOf('options.to', given.to),
+    follow: booleanOf('options.follow', given.follow, false),
     signal: signalOf('options.signal', given.signal),
   }
 }

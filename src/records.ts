@@ -21,24 +21,38 @@ export interface WalRecord {
 /** What is read at once, in bytes; a larger record comes by itself. */
 const chunkBytes = 256 * 1024
 
-/** Everything that `reader` has. Ends, or fails, with it, and lets go of it in any case. */
-export async function* records(
+/** Where there is more to read once the end was reached: up to which LSN, or `undefined` for never. */
+export type Following = (next: number) => Promise<number | undefined>
+
+/**
+ * Everything that `reader` has, in batches as they are read. Ends, or fails, with it, and lets go of it in any case.
+ * With `following` it goes on behind the end, whenever that answers.
+ */
+export async function* batches(
   reader: NativeReader,
   signal: AbortSignal | undefined,
-): AsyncGenerator<WalRecord, void, void> {
+  next: number,
+  following?: Following,
+): AsyncGenerator<WalRecord[], void, void> {
   let ahead = readAhead(reader)
+  let due = next
   try {
     for (;;) {
       const { failure, bytes, firstLsn, count } = await abortable(ahead, signal)
       if (failure !== undefined) throw errorOf(failure as Failure)
-      if (bytes === undefined) return
+      if (bytes === undefined) {
+        const to = following === undefined ? undefined : await abortable(following(due), signal)
+        if (to === undefined) return
+        native.extendReader(reader, to)
+        ahead = readAhead(reader)
+        continue
+      }
       ahead = readAhead(reader)
+      due = firstLsn + count
       // The user has this memory in hand from the first record on: what is needed of it is read before.
       markAsUntransferable(bytes.buffer)
-      for (const [index, data] of split(bytes, count).entries()) {
-        yield { lsn: firstLsn + index, data }
-        throwIfAborted(signal)
-      }
+      yield split(bytes, firstLsn, count)
+      throwIfAborted(signal)
     }
   } finally {
     // The reader is in use until then. Not awaited: who leaves, or aborts, does not wait for the disk.
@@ -47,14 +61,27 @@ export async function* records(
   }
 }
 
+/** The same, one record at a time. */
+export async function* records(
+  source: AsyncGenerator<WalRecord[], void, void>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<WalRecord, void, void> {
+  for await (const batch of source) {
+    for (const record of batch) {
+      yield record
+      throwIfAborted(signal)
+    }
+  }
+}
+
 /** The records in a chunk, each behind its length. */
-function split(bytes: Buffer, count: number): Buffer[] {
-  const records: Buffer[] = []
+function split(bytes: Buffer, firstLsn: number, count: number): WalRecord[] {
+  const records: WalRecord[] = []
   let at = 0
   for (let index = 0; index < count; index += 1) {
     const start = at + prefixBytes
     at = start + bytes.readUInt32LE(at)
-    records.push(bytes.subarray(start, at))
+    records.push({ lsn: firstLsn + index, data: bytes.subarray(start, at) })
   }
   return records
 }

@@ -16,7 +16,7 @@ import {
   throwIfAborted,
   type WalOptions,
 } from './options.js'
-import { records, type WalRecord } from './records.js'
+import { batches, records, type WalRecord } from './records.js'
 import { bytesOf } from './staging.js'
 
 /** What open found in a log. */
@@ -63,6 +63,22 @@ export interface WalStats {
   recordsPerBatch: number
   /** From submission to the acknowledgement that was asked for, in milliseconds, over all records. */
   appendLatencyMs: { p50: number; p99: number; max: number }
+}
+
+/** A file that holds records of a log. */
+export interface SegmentInfo {
+  /** Its number. */
+  segment: number
+  /** Its path. */
+  path: string
+  /** Its size in bytes. */
+  bytes: number
+  /** The first LSN in it that is served. */
+  firstLsn: number
+  /** The last LSN in it; `firstLsn - 1` where it holds no record yet. */
+  lastLsn: number
+  /** Whether the log has gone on in the next. */
+  sealed: boolean
 }
 
 /** The LSNs of a batch. */
@@ -280,8 +296,24 @@ export class Wal implements AsyncDisposable {
   }
 
   /**
-   * Read records in order: durable ones, up to the newest at the time reading begins. Each is checked as it is
-   * read. Leaving the loop early closes what it held; reading that began goes on over a `close()`.
+   * Append a record and block this thread until it is durable: for the last words of a process, or a program that
+   * has nothing else to do. It follows everything appended before, pending appends too, which settle as ever.
+   *
+   * @throws At the call, what {@link Wal.append} would reject with.
+   *
+   * @example
+   * ```ts
+   * process.on('exit', () => wal.appendSync(Buffer.from('good night')))
+   * ```
+   */
+  appendSync(record: Uint8Array | ArrayBufferView): number {
+    return this.#log.appendSync(bytesOf(record, 'record'))
+  }
+
+  /**
+   * Read records in order: durable ones, up to the newest at the time reading begins, or with `follow` up to the
+   * newest there will be until `close()`. Each is checked as it is read. Leaving the loop early closes what it held;
+   * reading that began goes on over a `close()`.
    *
    * @throws While iterating. WalError `ERR_WAL_TRUNCATED` if `from` is below the first LSN kept, `ERR_WAL_DAMAGED` at a
    * record that is not what was written, `ERR_WAL_IO`, `ERR_WAL_CLOSED`, `ERR_WAL_POISONED`; `signal.reason`
@@ -292,21 +324,30 @@ export class Wal implements AsyncDisposable {
    * ```
    */
   read(options?: ReadOptions): AsyncIterableIterator<WalRecord> {
-    let request: ReadRequest | undefined
-    let failure: unknown
-    try {
-      request = readRequest(options)
-    } catch (error) {
-      failure = error
-    }
-    return this.#read(request, failure)
+    const request = requested(options)
+    return records(this.#batches(request), request.signal)
   }
 
-  async *#read(request: ReadRequest | undefined, failure: unknown): AsyncGenerator<WalRecord, void, void> {
-    if (request === undefined) throw failure
+  /**
+   * Read records as {@link Wal.read} does, but in batches as they come from the disk: quicker where records are small.
+   *
+   * @throws As {@link Wal.read} does
+   *
+   * @example
+   * ```ts
+   * for await (const batch of wal.readBatches()) for (const { data } of batch) replay(data)
+   * ```
+   */
+  readBatches(options?: ReadOptions): AsyncIterableIterator<readonly WalRecord[]> {
+    return this.#batches(requested(options))
+  }
+
+  async *#batches(request: Requested): AsyncGenerator<WalRecord[], void, void> {
+    if (request.failure !== undefined) throw request.failure
     const log = this.#log
     log.check()
-    throwIfAborted(request.signal)
+    const { signal, follow } = request
+    throwIfAborted(signal)
     const { firstLsn } = log
     const from = request.from ?? firstLsn
     const to = request.to ?? Number.MAX_SAFE_INTEGER
@@ -318,7 +359,61 @@ export class Wal implements AsyncDisposable {
       )
     }
     if (to < from) return
-    yield* records(log.openReader(from, to), request.signal)
+    const following = async (next: number) =>
+      next <= to && (await log.becomesDurable(next)) ? Math.min(to, log.durableLsn) : undefined
+    yield* batches(log.openReader(from, to), signal, from, follow ? following : undefined)
+  }
+
+  /**
+   * Go on in a new segment: everything appended before is in sealed segments, durably, when this resolves. A segment
+   * without records is not rotated.
+   *
+   * @throws WalError `ERR_WAL_NO_SPACE` if the next segment cannot be had: the log works on in this one;
+   * `ERR_WAL_CLOSED`; `ERR_WAL_OUTCOME_UNKNOWN`, `ERR_WAL_POISONED`: see {@link Wal}
+   *
+   * @example
+   * ```ts
+   * await wal.rotate()
+   * const sealed = (await wal.segments()).filter(segment => segment.sealed)
+   * ```
+   */
+  rotate(): Promise<void> {
+    return this.#log.rotate()
+  }
+
+  /**
+   * Forget what is older than `lsn`: records below it are no longer served, and segments that hold nothing else are
+   * removed. Waits until every record below is durable. After a crash the log begins at or before `lsn`, never after
+   * it. Resolves to the first LSN kept: `lsn`, or a later one where that was truncated before.
+   *
+   * @throws RangeError `ERR_OUT_OF_RANGE` if `lsn` is above `lastLsn + 1`
+   * @throws WalError `ERR_WAL_NO_SPACE` if there is no room to note it: nothing was removed; `ERR_WAL_IO` if a segment
+   * could not be removed: it is at the next open; `ERR_WAL_CLOSED`; `ERR_WAL_OUTCOME_UNKNOWN`, `ERR_WAL_POISONED`: see
+   * {@link Wal}
+   *
+   * @example
+   * ```ts
+   * await saveSnapshot(wal.lastLsn)
+   * await wal.truncateBefore(wal.lastLsn + 1)
+   * ```
+   */
+  async truncateBefore(lsn: number | bigint): Promise<number> {
+    if (lsn === undefined) throw invalidArgType('lsn', 'of type number or bigint', lsn)
+    return this.#log.truncateBefore(lsnOf('lsn', lsn))
+  }
+
+  /**
+   * The files that hold the log's records, oldest first.
+   *
+   * @throws WalError `ERR_WAL_CLOSED`; `ERR_WAL_OUTCOME_UNKNOWN`, `ERR_WAL_POISONED`: see {@link Wal}
+   *
+   * @example
+   * ```ts
+   * const bytes = (await wal.segments()).reduce((sum, segment) => sum + segment.bytes, 0)
+   * ```
+   */
+  segments(): Promise<readonly SegmentInfo[]> {
+    return this.#log.segments()
   }
 
   /**
@@ -491,5 +586,16 @@ export class Wal implements AsyncDisposable {
    */
   get closed(): boolean {
     return this.#log.isClosed
+  }
+}
+
+/** What was asked of a read, or why it cannot be had: that is told by the first step. */
+type Requested = ReadRequest & { failure?: unknown }
+
+function requested(options: unknown): Requested {
+  try {
+    return readRequest(options)
+  } catch (failure) {
+    return { from: undefined, to: undefined, follow: false, signal: undefined, failure }
   }
 }

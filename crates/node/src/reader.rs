@@ -45,6 +45,16 @@ pub fn read_chunk(reader: &NativeReader, bytes: u32) -> AsyncTask<ReadChunk> {
     AsyncTask::new(ReadChunk { state: Arc::clone(&reader.state), bytes: bytes as usize })
 }
 
+/// Go on up to `to`, which has become durable since. Not while a chunk is being read.
+#[napi]
+pub fn extend_reader(reader: &NativeReader, to: f64) -> napi::Result<()> {
+    guard(|| {
+        if let State::Open(source) = &mut *reader.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            source.extend(whole(to));
+        }
+    })
+}
+
 /// Let go of a reader's files without waiting for a garbage collection. Not while a chunk is being read.
 #[napi]
 pub fn close_reader(reader: &NativeReader) -> napi::Result<()> {
@@ -78,7 +88,7 @@ impl<'env> ScopedTask<'env> for ReadChunk {
         guard(|| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let chunk = state.next(self.bytes);
-            if !matches!(chunk, Ok(Some(_))) {
+            if chunk.is_err() {
                 *state = State::Over;
             }
             chunk

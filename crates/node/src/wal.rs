@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
-use ringbolt_core::wal::handle::{Check, Handle, Options, Phase, Records, Run, SyncMode};
+use ringbolt_core::wal::handle::{Answer, Check, Handle, Options, Phase, Records, Request, Run, SyncMode};
 
 use crate::error::{NativeFailure, number, whole};
 use crate::guard::guard;
@@ -120,6 +120,91 @@ pub fn flush(wal: u32) -> napi::Result<f64> {
     with(wal, |handle| number(handle.flush()))
 }
 
+/// Ask that records go on in a new segment; returns the number of the answer, see `takeAnswers`.
+#[napi]
+pub fn rotate(wal: u32) -> napi::Result<f64> {
+    with(wal, |handle| number(handle.ask(Request::Rotate)))
+}
+
+/// Ask that nothing below `lsn` be served any more; returns the number of the answer.
+#[napi]
+pub fn truncate_before(wal: u32, lsn: f64) -> napi::Result<f64> {
+    with(wal, |handle| number(handle.ask(Request::TruncateBefore(whole(lsn)))))
+}
+
+/// Ask which segments there are; returns the number of the answer.
+#[napi]
+pub fn segments(wal: u32) -> napi::Result<f64> {
+    with(wal, |handle| number(handle.ask(Request::Segments)))
+}
+
+/// What became of a request.
+#[napi(object, object_from_js = false)]
+#[derive(Debug)]
+pub struct NativeAnswer {
+    /// Which request.
+    pub number: f64,
+    /// Why it was not done.
+    pub failure: Option<NativeFailure>,
+    /// Of a truncation: the first LSN that is served.
+    pub first_lsn: Option<f64>,
+    /// Of a question for segments.
+    pub segments: Option<Vec<NativeSegment>>,
+}
+
+/// A segment of an open log.
+#[napi(object, object_from_js = false)]
+#[derive(Debug)]
+pub struct NativeSegment {
+    /// Its number.
+    pub segment: f64,
+    /// Its file.
+    pub path: String,
+    /// The file's size.
+    pub bytes: f64,
+    /// The first LSN in it that is served.
+    pub first_lsn: f64,
+    /// The last LSN in it.
+    pub last_lsn: f64,
+    /// Whether the log has gone on in the next.
+    pub sealed: bool,
+}
+
+/// The answers since the last call.
+#[napi]
+pub fn take_answers(wal: u32) -> napi::Result<Vec<NativeAnswer>> {
+    with(wal, |handle| {
+        handle.take_answers().into_iter().map(|(of, answer)| native_answer(of, answer)).collect()
+    })
+}
+
+fn native_answer(of: u64, answer: ringbolt_core::Result<Answer>) -> NativeAnswer {
+    let mut native = NativeAnswer { number: number(of), failure: None, first_lsn: None, segments: None };
+    match answer {
+        Ok(Answer::Rotated) => {}
+        Ok(Answer::Truncated { first_lsn }) => native.first_lsn = Some(number(first_lsn)),
+        Ok(Answer::Segments(segments)) => {
+            let segments = segments.into_iter().map(|info| NativeSegment {
+                segment: number(info.segment),
+                path: info.path.to_string_lossy().into_owned(),
+                bytes: number(info.bytes),
+                first_lsn: number(info.first_lsn),
+                last_lsn: number(info.last_lsn),
+                sealed: info.is_sealed,
+            });
+            native.segments = Some(segments.collect());
+        }
+        Err(error) => native.failure = Some(NativeFailure::from(&error)),
+    }
+    native
+}
+
+/// Block this thread until `lsn`, submitted in `epoch`, is durable. What is returned is why it will not be.
+#[napi]
+pub fn wait_durable(wal: u32, lsn: f64, epoch: f64) -> napi::Result<Option<NativeFailure>> {
+    with(wal, |handle| refused(handle.wait_durable(whole(lsn), whole(epoch))))
+}
+
 /// Begin to close. The end shows in `poll`.
 #[napi]
 pub fn close(wal: u32) -> napi::Result<()> {
@@ -132,9 +217,9 @@ pub fn release(wal: u32) -> napi::Result<()> {
     guard(|| lifecycle::release(wal))
 }
 
-/// Write where a log is into `status`, as nine doubles: phase (0 opening, 1 open, 2 failed, 3 closed), whether its
+/// Write where a log is into `status`, as eleven doubles: phase (0 opening, 1 open, 2 failed, 3 closed), whether its
 /// thread has ended (0 or 1), written LSN, durable LSN, bytes written as the queue counts them, flush requests answered, epoch,
-/// bytes that recovery has read, and will have read.
+/// bytes that recovery has read, and will have read, the first LSN served, requests answered.
 #[napi]
 pub fn poll(wal: u32, mut status: BufferSlice<'_>) -> napi::Result<()> {
     with(wal, |handle| {
@@ -155,6 +240,8 @@ pub fn poll(wal: u32, mut status: BufferSlice<'_>) -> napi::Result<()> {
             number(now.epoch),
             number(now.recovery_bytes.0),
             number(now.recovery_bytes.1),
+            number(now.first_lsn),
+            number(now.answers),
         ];
         for (place, word) in status.chunks_exact_mut(size_of::<f64>()).zip(words) {
             place.copy_from_slice(&word.to_ne_bytes());

@@ -37,6 +37,9 @@ pub trait Source: Send + fmt::Debug {
     /// # Errors
     /// `ERR_WAL_DAMAGED` at a record that is not what was written, `ERR_WAL_IO` where the disk will not read.
     fn next(&mut self, bytes: usize) -> Result<Option<Chunk>>;
+
+    /// Go on up to `to`, which has become durable meanwhile.
+    fn extend(&mut self, to: u64);
 }
 
 /// Consecutive records.
@@ -61,6 +64,13 @@ impl Source for Reader {
             // What is intact is served; the next call meets the error again.
             Err(_) if chunk.count > 0 => Ok(Some(chunk)),
             Err(error) => Err(error),
+        }
+    }
+
+    fn extend(&mut self, to: u64) {
+        self.to = self.to.max(to);
+        if let Some((_, window)) = &mut self.window {
+            window.forget();
         }
     }
 }

@@ -53,6 +53,11 @@ impl Window {
         Ok(&self.held[from..from + len])
     }
 
+    /// Read anew what was read before: it has changed since.
+    pub(crate) fn forget(&mut self) {
+        self.held.clear();
+    }
+
     /// Hold whole grains from the one of `at` on, up to `end` at least.
     fn move_to(&mut self, fs: &dyn Fs, at: u64, end: u64) -> Result<()> {
         let start = at / GRAIN * GRAIN;
