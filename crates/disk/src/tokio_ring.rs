@@ -718,6 +718,27 @@ mod tests {
     }
 
     #[test]
+    fn a_write_whose_flush_fails_fails_also_where_the_flush_stands_for_rwf_dsync() {
+        // This file takes a plain write (of what it holds already) and has no flush.
+        let path = "/proc/self/coredump_filter";
+        // Kernels without core dumps do not have it.
+        let Ok(held) = std::fs::read_to_string(path) else { return };
+        let mut driver = TokioRing::new(Arc::new(OsFs)).unwrap();
+        let file = OsFs.open(path.as_ref(), OpenOptions::WRITE).unwrap();
+        file.os().refused_dsync();
+        for mode in [WriteMode::Dsync, WriteMode::Alone] {
+            let buffer = Buffer::copy_of(format!("0x{held}").as_bytes());
+            driver.submit(Token(1), Op::Write { file: file.clone(), at: 0, buffer, mode });
+            let mut out = Vec::new();
+            while out.is_empty() {
+                driver.wait(None, &mut out);
+            }
+            let error = out.remove(0).outcome.unwrap_err();
+            assert_eq!((error.syscall, error.errno), ("fdatasync", Errno::INVAL.raw_os_error()));
+        }
+    }
+
+    #[test]
     fn a_wake_is_taken_once_and_ends_the_sleep_that_it_meets() {
         let parker = Parker::new();
         let signal = Signal::new(parker.unparker().clone());
