@@ -4,9 +4,12 @@
 //! each disk, under the case's name; what only the operating system can show stands behind it.
 //!
 //! No case asserts how long something takes, and none sleeps to let something happen: waiting is by
-//! completions, wakes and deadlines. A promise that is broken by waiting for ever fails in [`patience`].
+//! completions, wakes and deadlines. A promise that is broken by waiting for ever fails in [`patience`] where
+//! the case gets a turn again, and by name in the watchdog ([`os::run`]) where it does not.
 
 #![expect(clippy::unwrap_used, reason = "these are tests, and unwrapping is how a case says it went wrong")]
+
+mod machine;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -571,7 +574,7 @@ macro_rules! suite {
         /// The operating system again, on a file system in memory: it answers before one can ask.
         #[cfg(target_os = "linux")]
         mod on_tmpfs {
-            $(#[test] fn $case() { super::os::run("/dev/shm".as_ref(), super::$case); })*
+            $(#[test] fn $case() { super::os::run(super::os::MEMORY.as_ref(), super::$case); })*
         }
 
         /// The simulated disk, in a few of its moods.
@@ -621,27 +624,53 @@ fn run_on_sim(case: fn(Disk, &Path)) {
 /// What only the operating system can show.
 #[cfg(target_os = "linux")]
 mod os {
+    use std::io::Write as _;
     use std::process::Command;
 
     use ringbolt_disk::os::disk as system;
     use rustix::process::{Resource, getrlimit, setrlimit};
 
+    use super::machine::lacks;
     use super::*;
 
+    /// The file system in memory that Linux has everywhere, or nearly.
+    pub(crate) const MEMORY: &str = "/dev/shm";
+
     /// Run a case in a new directory on the file system of `base`.
-    pub(crate) fn run(base: &Path, case: fn(Disk, &Path)) {
+    pub(crate) fn run<C: Fn(Disk, &Path) + Send + 'static>(base: &Path, case: C) {
         if !base.is_dir() {
-            eprintln!("skipped: there is no {}", base.display());
-            return;
+            let capability = if base == Path::new(MEMORY) { "memory" } else { "temporary" };
+            return lacks(capability, &format!("there is no {}", base.display()));
         }
         let dir = tempfile::tempdir_in(base).unwrap();
-        case(system(), dir.path());
+        // Under the case's own name, or that of the test whose closure it is.
+        watched(std::any::type_name::<C>(), move || case(system(), dir.path()));
     }
 
     /// Run a case on both kinds of file system.
-    fn run_everywhere(case: fn(Disk, &Path)) {
+    fn run_everywhere<C: Fn(Disk, &Path) + Copy + Send + 'static>(case: C) {
         run(&std::env::temp_dir(), case);
-        run("/dev/shm".as_ref(), case);
+        run(MEMORY.as_ref(), case);
+    }
+
+    /// Run a case that may wait for ever, which is how a lost wake shows: then it fails by its name, and its
+    /// process with it, as a thread that sleeps cannot be ended.
+    fn watched(name: &str, case: impl FnOnce() + Send + 'static) {
+        const PATIENCE: Duration = Duration::from_mins(1);
+        let (ended, end) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            // Dropped at the end of the case, whichever way it ends.
+            let _ended = ended;
+            case();
+        });
+        if end.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            // Past the test's captured output, which is lost with the process.
+            let _ = writeln!(std::io::stderr(), "{name} did not end within {PATIENCE:?}");
+            std::process::abort();
+        }
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
     }
 
     /// Run `body` in a process of its own, which is this test once more: it changes limits of the process.
@@ -765,6 +794,54 @@ mod os {
     }
 
     #[test]
+    fn direct_access_is_had_wherever_the_file_system_gives_it() {
+        // Goal: it is not given up without anybody noticing, and what `is_direct` says is what the descriptor
+        // does. Method: ask the file system ourselves.
+        use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, open, statx};
+
+        run_everywhere(|disk, dir| {
+            let path = dir.join("file");
+            drop(disk.fs.open(&path, NEW).unwrap());
+            let opened = open(&path, OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty());
+            let is_given = opened.as_ref().is_ok_and(|descriptor| {
+                let stat = statx(descriptor, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).unwrap();
+                let fits = |alignment: u32| (1..=GRAIN).contains(&(alignment as usize));
+                stat.stx_mask & StatxFlags::DIOALIGN.bits() == 0
+                    || fits(stat.stx_dio_mem_align) && fits(stat.stx_dio_offset_align)
+            });
+            drop(opened);
+            for options in [OpenOptions::READ, OpenOptions::WRITE, NEW] {
+                for asked in [true, false] {
+                    let file = disk.fs.open(&path, options.with_direct(asked)).unwrap();
+                    assert_eq!(file.is_direct(), asked && is_given, "{options:?}");
+                    let flags = OFlags::from_bits_retain(flags_of(&path));
+                    assert_eq!(flags.contains(OFlags::DIRECT), file.is_direct(), "{options:?}");
+                    assert!(!flags.contains(OFlags::NONBLOCK), "the ring would answer EAGAIN");
+                }
+            }
+        });
+    }
+
+    /// The flags of the one descriptor that this process has of `path`.
+    fn flags_of(path: &Path) -> u32 {
+        let path = std::fs::canonicalize(path).unwrap();
+        let mut descriptors = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
+            let entry = entry.unwrap();
+            let leads_there = std::fs::read_link(entry.path()).is_ok_and(|target| target == path);
+            leads_there.then(|| entry.file_name())
+        });
+        let descriptor = descriptors.next().expect("it is open");
+        assert_eq!(descriptors.next(), None);
+        flags_in(&std::fs::read_to_string(Path::new("/proc/self/fdinfo").join(descriptor)).unwrap())
+    }
+
+    /// What a descriptor's information says of its flags.
+    fn flags_in(info: &str) -> u32 {
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        u32::from_str_radix(flags, 8).unwrap()
+    }
+
+    #[test]
     fn an_offset_that_the_kernel_cannot_name_is_refused() {
         // Goal: -1 would be "the current position" to the ring.
         run_everywhere(|disk, dir| {
@@ -874,9 +951,12 @@ mod os {
                 if before.contains(&path) {
                     continue;
                 }
-                let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
-                let flags = u32::from_str_radix(flags, 8).unwrap();
-                assert_ne!(flags & rustix::fs::OFlags::CLOEXEC.bits(), 0, "{}: {info}", path.display());
+                assert_ne!(
+                    flags_in(&info) & rustix::fs::OFlags::CLOEXEC.bits(),
+                    0,
+                    "{}: {info}",
+                    path.display()
+                );
                 seen += 1;
             }
             assert!(seen >= 3, "a file, a ring and an epoll at least, not {seen}");
