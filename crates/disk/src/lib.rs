@@ -322,7 +322,7 @@ pub trait Fs: Send + Sync {
     /// Open a file, as `options` says. Never follows a symbolic link in the last component.
     ///
     /// # Errors
-    /// What `open` answers. `O_DIRECT` refused by the file system is no error: the file is not direct then.
+    /// What `open` answers; `EISDIR` for a directory, also where it is only to be read. `O_DIRECT` refused by the file system is no error: the file is not direct then.
     fn open(&self, path: &Path, options: OpenOptions) -> Result<File>;
 
     /// The length of an open file in bytes.

@@ -4,6 +4,7 @@
 //! system thinks of it, `pwritev2`, `fallocate`, and the device's write cache in sysfs.
 
 use std::fmt;
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -237,9 +238,14 @@ impl Fs for OsFs {
         let failed = |syscall| move |errno: Errno| Error::new(syscall, path, errno.raw_os_error());
         let descriptor = opened.map_err(failed("open"))?;
         let stat = fstat(&descriptor).map_err(failed("fstat"))?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
-            let hint = "a named pipe stands where a file should be";
-            return Err(Error::new("open", path, Errno::INVAL.raw_os_error()).hint(hint));
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Fifo => {
+                let hint = "a named pipe stands where a file should be";
+                return Err(failed("open")(Errno::INVAL).hint(hint));
+            }
+            // The kernel opens one for reading, and answers this for writing.
+            FileType::Directory => return Err(failed("open")(Errno::ISDIR)),
+            _ => {}
         }
         let direct = direct && is_grain_enough(&descriptor);
         let unwanted = OFlags::NONBLOCK | if direct { OFlags::empty() } else { OFlags::DIRECT };
@@ -403,11 +409,11 @@ impl Fs for OsFs {
 
     fn random(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
-        let count =
-            uninterrupted(|| rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()));
         // Up to 256 bytes come whole once the kernel's pool is ready, and until then the call waits.
-        assert_eq!(count, Ok(16), "getrandom");
-        bytes
+        match uninterrupted(|| rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())) {
+            Ok(16) => bytes,
+            _ => random_of_device(),
+        }
     }
 
     fn wall_clock(&self) -> u64 {
@@ -433,6 +439,19 @@ pub(crate) fn now() -> Time {
     let time = clock_gettime(ClockId::Monotonic);
     let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
     Time(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
+}
+
+/// Random bytes where `getrandom` is not to be had: a seccomp filter may forbid it.
+///
+/// # Panics
+/// Where there is no such device either.
+fn random_of_device() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut device| device.read_exact(&mut bytes));
+    if let Err(error) = read {
+        panic!("no random numbers on this machine: getrandom is refused, and /dev/urandom: {error}");
+    }
+    bytes
 }
 
 /// A failure that the standard library reports.
@@ -521,6 +540,11 @@ mod tests {
     fn a_device_that_nothing_is_known_about_counts_as_one_with_a_volatile_cache() {
         // What file systems in memory and over several devices report: a number without a device.
         assert_eq!(Cache::of_device(0), Cache::Volatile);
+    }
+
+    #[test]
+    fn the_device_gives_random_bytes_where_the_call_does_not() {
+        assert_ne!(random_of_device(), random_of_device());
     }
 
     #[test]

@@ -477,6 +477,18 @@ fn opening_makes_cuts_or_leaves_alone_as_asked(disk: Disk, dir: &Path) {
     assert_eq!(fs.len(&fs.open(&path, NEW).unwrap()).unwrap(), 0);
 }
 
+fn a_directory_is_no_file_to_open(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let keep = OpenOptions { access: Access::Read, create: Create::IfMissing(0o600), direct: false };
+    for options in [OpenOptions::READ, OpenOptions::WRITE, NEW, keep] {
+        for direct in [false, true] {
+            let error = fs.open(dir, options.with_direct(direct)).unwrap_err();
+            assert_eq!((error.syscall, &*error.path), ("open", dir), "{options:?}");
+            assert_eq!(error.errno, Errno::ISDIR.raw_os_error(), "{options:?}");
+        }
+    }
+}
+
 fn names_are_listed_in_order_with_their_kinds(disk: Disk, dir: &Path) {
     let (fs, _) = build(disk);
     assert_eq!(fs.list(dir).unwrap(), []);
@@ -604,6 +616,7 @@ suite! {
     a_locked_file_refuses_other_descriptions_until_the_last_user_is_gone
     lengths_zeros_and_reservations_are_what_was_asked
     opening_makes_cuts_or_leaves_alone_as_asked
+    a_directory_is_no_file_to_open
     names_are_listed_in_order_with_their_kinds
     renaming_replaces_and_removing_takes_the_name_only
     errors_name_the_call_the_path_and_the_errno
