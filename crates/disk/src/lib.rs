@@ -358,7 +358,8 @@ pub trait Fs: Send + Sync {
     fn sync(&self, file: &File) -> Result<()>;
 
     /// Reserve blocks for the first `len` bytes and extend the file to them, so that writing there cannot run
-    /// out of space. Where the file system cannot reserve, it extends only.
+    /// out of space. Where the file system cannot reserve, it extends only. An empty file is set to be written
+    /// in place where the file system would copy on write, and run out in spite of the reservation.
     ///
     /// # Errors
     /// What `fallocate` answers, above all `ENOSPC`.

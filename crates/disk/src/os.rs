@@ -1,7 +1,7 @@
 //! [`Fs`] over the operating system: plain blocking calls.
 //!
 //! What only Linux has stands together at the end of [`OsFile`] and of this file: `O_DIRECT` and what a file
-//! system thinks of it, `pwritev2`, `fallocate`, and the device's write cache in sysfs.
+//! system thinks of it, `pwritev2`, `fallocate`, copy-on-write, and the device's write cache in sysfs.
 
 use std::fmt;
 use std::io::Read as _;
@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags, fallocate, fcntl_getfl,
-    fcntl_setfl, fdatasync, flock, fstat, fsync, ftruncate, lstat, major, minor, mkdir, open, rename, statx,
-    unlink,
+    AtFlags, FallocateFlags, FileType, FlockOperation, FsWord, IFlags, Mode, OFlags, StatxFlags, fallocate,
+    fcntl_getfl, fcntl_setfl, fdatasync, flock, fstat, fstatfs, fsync, ftruncate, ioctl_getflags,
+    ioctl_setflags, lstat, major, minor, mkdir, open, rename, statx, unlink,
 };
 use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2};
 use rustix::time::{ClockId, clock_gettime};
@@ -171,6 +171,22 @@ impl OsFile {
         self.refuses_dsync.store(true, Ordering::Relaxed);
     }
 
+    /// Ask btrfs to write this file in place. Where each write goes to a new block, one into a reservation may
+    /// run out of space all the same. It takes the wish for an empty file only. Best effort: the file serves
+    /// without.
+    fn avoid_copy_on_write(&self) {
+        /// `BTRFS_SUPER_MAGIC`.
+        const BTRFS: FsWord = 0x9123_683e;
+
+        let is_empty = fstat(&self.descriptor).is_ok_and(|stat| stat.st_size == 0);
+        if is_empty
+            && fstatfs(&self.descriptor).is_ok_and(|system| system.f_type == BTRFS)
+            && let Ok(flags) = ioctl_getflags(&self.descriptor)
+        {
+            let _ = ioctl_setflags(&self.descriptor, flags | IFlags::NOCOW);
+        }
+    }
+
     /// One call that leaves zeros in blocks that count as written; `false` where the file system has none.
     fn write_zeroes(&self, at: u64, len: u64) -> Result<bool> {
         /// `FALLOC_FL_WRITE_ZEROES`, since Linux 6.17.
@@ -293,6 +309,7 @@ impl Fs for OsFs {
         if len == 0 {
             return Ok(());
         }
+        file.os().avoid_copy_on_write();
         match uninterrupted(|| fallocate(&file.os().descriptor, FallocateFlags::empty(), 0, len)) {
             Ok(()) => Ok(()),
             Err(errno) if is_refusal(errno) => {

@@ -140,6 +140,34 @@ fn a_name_survives_a_power_cut_once_its_directory_is_synced() {
     drop(mount);
 }
 
+#[test]
+fn a_reserved_file_is_written_in_place_where_the_file_system_would_copy_on_write() {
+    let Some(volume) = Volume::btrfs() else { return };
+    let mount = volume.mount().unwrap();
+    let disk = disk();
+    let (fs, mut driver) = (disk.fs, (disk.driver)().unwrap());
+    let is_in_place = |path: &Path| {
+        let flags = rustix::fs::ioctl_getflags(std::fs::File::open(path).unwrap()).unwrap();
+        flags.contains(rustix::fs::IFlags::NOCOW)
+    };
+    for direct in [false, true] {
+        let path = mount.path().join("reserved");
+        let file = fs.open(&path, OpenOptions::replace(0o600).with_direct(direct)).unwrap();
+        fs.allocate(&file, APART).unwrap();
+        write(&mut *driver, &file, 0, &[1; GRAIN], WriteMode::Dsync).unwrap();
+        assert!(is_in_place(&path), "direct={direct}");
+        drop(file);
+        fs.remove(&path).unwrap();
+    }
+    // The control, which is also what cannot be helped: a file that holds something already.
+    let path = mount.path().join("written");
+    let file = fs.open(&path, OpenOptions::replace(0o600)).unwrap();
+    write(&mut *driver, &file, 0, &[1; GRAIN], WriteMode::Plain).unwrap();
+    fs.allocate(&file, APART).unwrap();
+    assert!(!is_in_place(&path));
+    drop((file, driver, mount));
+}
+
 /// A file system in a file, to be mounted and treated badly.
 struct Volume {
     dir: tempfile::TempDir,
@@ -152,6 +180,11 @@ impl Volume {
         // Nothing is committed but by a flush: not by the clock either.
         let options = "loop,commit=900";
         Self::new("loop", &["mkfs.ext4", "-q", "-m", "0"], options)
+    }
+
+    /// btrfs, likewise.
+    fn btrfs() -> Option<Self> {
+        Self::new("btrfs", &["mkfs.btrfs", "-q"], "loop")
     }
 
     fn new(capability: &str, make: &[&str], options: &'static str) -> Option<Self> {
