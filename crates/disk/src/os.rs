@@ -51,6 +51,18 @@ impl OsFile {
         self.direct
     }
 
+    /// A file of the caller's making, which no path leads to.
+    #[cfg(test)]
+    pub(crate) fn of_descriptor(descriptor: OwnedFd, path: &str) -> File {
+        File(FileKind::Os(Arc::new(Self::new(descriptor, path.into(), false))))
+    }
+
+    /// With nothing learnt about it yet.
+    fn new(descriptor: OwnedFd, path: PathBuf, direct: bool) -> Self {
+        let (refuses_write_zeroes, refuses_dsync) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { descriptor, path, direct, refuses_write_zeroes, refuses_dsync }
+    }
+
     /// The descriptor, for a ring's entry: whoever puts it there keeps this file until the entry's completion.
     pub(crate) fn raw(&self) -> RawFd {
         self.descriptor.as_raw_fd()
@@ -267,13 +279,7 @@ impl Fs for OsFs {
         let unwanted = OFlags::NONBLOCK | if direct { OFlags::empty() } else { OFlags::DIRECT };
         let flags = fcntl_getfl(&descriptor).map_err(failed("fcntl"))?;
         fcntl_setfl(&descriptor, flags - unwanted).map_err(failed("fcntl"))?;
-        Ok(File(FileKind::Os(Arc::new(OsFile {
-            descriptor,
-            path: path.to_owned(),
-            direct,
-            refuses_write_zeroes: AtomicBool::new(false),
-            refuses_dsync: AtomicBool::new(false),
-        }))))
+        Ok(File(FileKind::Os(Arc::new(OsFile::new(descriptor, path.to_owned(), direct)))))
     }
 
     fn len(&self, file: &File) -> Result<u64> {
