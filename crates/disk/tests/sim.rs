@@ -345,6 +345,44 @@ fn a_chain_of_renames_never_gives_a_file_two_names() {
 }
 
 #[test]
+fn what_is_done_from_outside_is_stable_whatever_was_pending() {
+    // A name that was made, removed, renamed away or renamed to, and the directory it is in.
+    always(|seed| {
+        let sim = Sim::new(seed);
+        let fs = sim.fs();
+        let new = |path: &str| fs.open(Path::new(path), OpenOptions::replace(0o600)).map(drop).unwrap();
+        let rename = |from: &str, to: &str| fs.rename(Path::new(from), Path::new(to)).unwrap();
+        for name in ["removed", "away", "to"] {
+            sim.write_file(name, b"old");
+        }
+        new("made");
+        fs.remove(Path::new("removed")).unwrap();
+        rename("away", "away to");
+        new("other");
+        rename("other", "to");
+        fs.create_dir(Path::new("directory"), 0o700).unwrap();
+        for name in ["made", "removed", "away", "to", "directory/made"] {
+            sim.write_file(name, b"planted");
+        }
+        let cut = sim.power_cut(seed);
+        let planted = |name| cut.read_file(name) == b"planted";
+        assert!(["made", "removed", "away", "to", "directory/made"].into_iter().all(planted));
+        assert_eq!(cut.read_file("away to"), b"old");
+        cut.snapshot() == sim.snapshot()
+    });
+    always(|seed| {
+        let sim = Sim::new(seed);
+        let fs = sim.fs();
+        sim.write_file("old", b"old");
+        fs.open(Path::new("made"), OpenOptions::replace(0o600)).unwrap();
+        fs.rename(Path::new("old"), Path::new("renamed")).unwrap();
+        sim.remove_file("made");
+        sim.remove_file("renamed");
+        sim.power_cut(seed).list("/").is_empty()
+    });
+}
+
+#[test]
 fn a_failed_flush_loses_the_data_while_reads_still_show_it() {
     for by_driver in [false, true] {
         let lost = |seed, rewrites: bool| {

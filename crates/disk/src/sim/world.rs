@@ -286,11 +286,14 @@ impl World {
         for component in path.components() {
             if let Component::Normal(name) = component {
                 let known = self.names.entries(node).expect("a file is in the way").get(name).copied();
-                node = known.unwrap_or_else(|| {
+                node = if let Some(known) = known {
+                    self.names.decide(node, name);
+                    known
+                } else {
                     let made = self.number();
                     self.names.plant_directory(node, name.to_owned(), made);
                     made
-                });
+                };
             }
         }
         node
