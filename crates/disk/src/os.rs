@@ -19,7 +19,7 @@ use rustix::fs::{
 use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::transfer::Transfer;
+use crate::transfer::{Transfer, is_in_range};
 use crate::{
     Access, Buffer, Create, Entry, EntryKind, Error, File, FileKind, Fs, GRAIN, OpenOptions, Result, Time,
 };
@@ -73,13 +73,9 @@ impl OsFile {
         Error::new(syscall, &self.path, errno.raw_os_error())
     }
 
-    /// Whether all of `len` bytes from `at` have an offset that the kernel can name. Beyond that it reads -1
-    /// as "the current position", which a ring would follow.
+    /// `EINVAL` where some of `len` bytes from `at` have no offset that the kernel can name.
     pub(crate) fn check_range(&self, syscall: &'static str, at: u64, len: usize) -> Result<()> {
-        match at.checked_add(len as u64) {
-            Some(end) if i64::try_from(end).is_ok() => Ok(()),
-            _ => Err(self.error(syscall, Errno::INVAL).at(at)),
-        }
+        if is_in_range(at, len as u64) { Ok(()) } else { Err(self.error(syscall, Errno::INVAL).at(at)) }
     }
 
     /// Fill `into` from `at`, up to the end of the file. On direct files `into` is aligned memory and `at` and

@@ -85,6 +85,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_uring::{OneshotOutputTransform, Runtime, UnsubmittedOneshot};
 
+use crate::job;
 use crate::os::now;
 use crate::transfer::Transfer;
 use crate::{Buffer, Done, Driver, Error, File, Fs, Job, Op, Outcome, Result, Time, Token, Waker, WriteMode};
@@ -615,7 +616,7 @@ impl Helper {
         let finished = Arc::clone(&self.finished);
         let work = move || {
             for (token, job) in jobs {
-                let outcome = run_job(job, &*fs).map(Outcome::Job);
+                let outcome = job::run(job, &*fs).map(Outcome::Job);
                 lock(&finished).push(Done { token, outcome, buffer: None });
                 signal.wake();
             }
@@ -643,19 +644,6 @@ impl Helper {
             let _ = thread.join();
         }
     }
-}
-
-/// A job that panics fails; its driver and the jobs behind it go on.
-fn run_job(job: Job, fs: &dyn Fs) -> Result<Option<File>> {
-    catch_unwind(AssertUnwindSafe(|| job(fs))).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no message");
-        let error = Error::new("job", "", Errno::IO.raw_os_error());
-        Err(error.hint(format!("a job of ringbolt panicked ({message}); this is a bug, please report it")))
-    })
 }
 
 fn lock(finished: &Mutex<Vec<Done>>) -> MutexGuard<'_, Vec<Done>> {

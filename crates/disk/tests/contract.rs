@@ -288,6 +288,115 @@ fn a_job_that_fails_is_its_own_completion_and_others_go_on(disk: Disk, dir: &Pat
     }
 }
 
+fn a_job_that_panics_fails_and_the_next_one_runs(disk: Disk, _: &Path) {
+    let (_, mut driver) = build(disk);
+    driver.submit(Token(1), Op::Job(Box::new(|_| panic!("on purpose"))));
+    driver.submit(Token(2), Op::Job(Box::new(|_| Ok(None))));
+    for done in finish(&mut *driver, 2) {
+        if done.token == Token(2) {
+            assert!(done.outcome.is_ok());
+        } else {
+            let error = error_of(done);
+            assert_eq!((error.syscall, error.errno), ("job", Errno::IO.raw_os_error()));
+            assert!(error.to_string().contains("on purpose"), "{error}");
+        }
+    }
+}
+
+/// Goal: nothing is freed under the kernel, and nothing that was submitted is forgotten. Method: drop the driver
+/// after so many waits, with jobs among what it has.
+fn drop_the_driver_after(waits: usize, disk: Disk, dir: &Path) {
+    const COUNT: usize = 100;
+    let (fs, mut driver) = build(disk);
+    let files = [false, true].map(|direct| {
+        let path = dir.join(format!("direct={direct}"));
+        fs.open(&path, NEW.with_direct(direct)).unwrap()
+    });
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tokens = (0..).map(Token);
+    for index in 0..COUNT {
+        for file in &files {
+            let (at, buffer) = ((index * GRAIN) as u64, Buffer::copy_of(&pattern(index, GRAIN)));
+            let op = Op::Write { file: file.clone(), at, buffer, mode: MODES[index % 2] };
+            driver.submit(tokens.next().unwrap(), op);
+        }
+        if index % 10 == 0 {
+            let (name, order) = (dir.join(format!("job {index}")), Arc::clone(&order));
+            let job = move |fs: &dyn Fs| {
+                order.lock().unwrap().push(index);
+                fs.open(&name, NEW).map(Some)
+            };
+            driver.submit(tokens.next().unwrap(), Op::Job(Box::new(job)));
+        }
+    }
+    for _ in 0..waits {
+        // A wake, so that it returns with most of it still under way.
+        driver.waker().wake();
+        driver.wait(None, &mut Vec::new());
+    }
+    drop(driver);
+    for (index, file) in (0..COUNT).flat_map(|index| files.iter().map(move |file| (index, file))) {
+        assert!(read_cold(&*fs, file, (index * GRAIN) as u64, GRAIN) == pattern(index, GRAIN));
+    }
+    assert!(order.lock().unwrap().iter().copied().eq((0..COUNT).step_by(10)));
+    for index in (0..COUNT).step_by(10) {
+        assert!(fs.stat(&dir.join(format!("job {index}"))).unwrap().is_some());
+    }
+}
+
+fn dropping_the_driver_completes_what_is_queued(disk: Disk, dir: &Path) {
+    drop_the_driver_after(0, disk, dir);
+}
+
+fn dropping_the_driver_completes_what_is_in_flight(disk: Disk, dir: &Path) {
+    drop_the_driver_after(1, disk, dir);
+}
+
+fn dropping_the_driver_completes_what_is_left(disk: Disk, dir: &Path) {
+    drop_the_driver_after(2, disk, dir);
+}
+
+fn dropping_the_driver_while_unwinding_completes_what_is_in_flight(disk: Disk, dir: &Path) {
+    let (fs, driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW.with_direct(true)).unwrap();
+    let clone = file.clone();
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let mut driver = driver;
+        let (at, buffer, mode) = (0, Buffer::copy_of(&pattern(1, GRAIN)), WriteMode::Dsync);
+        driver.submit(Token(1), Op::Write { file: clone, at, buffer, mode });
+        panic!("on purpose");
+    }));
+    assert!(unwound.is_err());
+    assert!(read_cold(&*fs, &file, 0, GRAIN) == pattern(1, GRAIN));
+}
+
+fn an_offset_that_the_kernel_cannot_name_is_refused(disk: Disk, dir: &Path) {
+    // Goal: -1 would be "the current position" to the ring.
+    let (fs, mut driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    let is = |error: Error, syscall, at| {
+        assert_eq!((error.syscall, error.errno), (syscall, Errno::INVAL.raw_os_error()), "{at}");
+        assert_eq!(error.offset, Some(at));
+    };
+    for at in [u64::MAX, i64::MAX as u64, u64::MAX - 1] {
+        for (mode, syscall) in MODES.into_iter().zip(["pwrite", "pwritev2", "pwritev2"]) {
+            let op = Op::Write { file: file.clone(), at, buffer: Buffer::copy_of(b"bytes"), mode };
+            is(error_of(perform(&mut *driver, op)), syscall, at);
+        }
+        let op = Op::Read { file: file.clone(), at, buffer: Buffer::zeroed(5) };
+        is(error_of(perform(&mut *driver, op)), "pread", at);
+        is(fs.write_at(&file, at, &Buffer::copy_of(b"bytes")).unwrap_err(), "pwrite", at);
+        is(fs.read_at(&file, at, &mut [0; 5]).unwrap_err(), "pread", at);
+    }
+    for len in [u64::MAX, 1 << 63] {
+        assert_eq!(fs.set_len(&file, len).unwrap_err().errno, Errno::INVAL.raw_os_error());
+        assert_eq!(fs.allocate(&file, len).unwrap_err().errno, Errno::INVAL.raw_os_error());
+    }
+    let error = fs.zero(&file, 1 << 63, GRAIN as u64).unwrap_err();
+    assert_eq!(error.errno, Errno::INVAL.raw_os_error());
+    assert_eq!(fs.len(&file).unwrap(), 0);
+}
+
 fn a_wake_ends_wait_also_ahead_of_time(disk: Disk, _: &Path) {
     let (_, mut driver) = build(disk);
     let waker = driver.waker();
@@ -574,6 +683,52 @@ fn the_world_outside_is_asked_for_through_the_disk(disk: Disk, _: &Path) {
     assert_ne!(fs.pid(), 0);
 }
 
+// What each disk is brought to in a way of its own.
+
+/// `file` has no room for another grain.
+fn no_room_is_its_own_error_on_every_way(fs: &dyn Fs, driver: &mut dyn Driver, file: &File) {
+    for mode in MODES {
+        let op = Op::Write { file: file.clone(), at: 0, buffer: Buffer::copy_of(&[1; GRAIN]), mode };
+        let error = error_of(perform(driver, op));
+        assert!(error.is_no_space(), "{error}");
+    }
+    assert!(fs.write_at(file, 0, &Buffer::copy_of(&[1; GRAIN])).unwrap_err().is_no_space());
+}
+
+/// After `arm`, the next write of two grains to a new file writes some of it, and what is tried then fails with
+/// `EFBIG`. Answers the files and how far each was written.
+fn short_writes_are_not_taken_for_whole_ones(
+    (fs, driver): (&dyn Fs, &mut dyn Driver),
+    dir: &Path,
+    arm: impl Fn(),
+) -> Vec<(File, u64)> {
+    let mut files = Vec::new();
+    for direct in [false, true] {
+        for way in 0..4 {
+            let path = dir.join(format!("{direct} {way}"));
+            let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
+            let buffer = Buffer::copy_of(&pattern(way, 2 * GRAIN));
+            arm();
+            let error = match MODES.get(way) {
+                Some(&mode) => {
+                    let op = Op::Write { file: file.clone(), at: 0, buffer, mode };
+                    error_of(perform(driver, op))
+                }
+                None => fs.write_at(&file, 0, &buffer).unwrap_err(),
+            };
+            assert_eq!((error.errno, &*error.path), (Errno::FBIG.raw_os_error(), &*path));
+            let written = error.offset.unwrap() as usize;
+            assert!((1..2 * GRAIN).contains(&written), "{written}");
+            assert!(
+                read_cold(fs, &file, 0, written) == pattern(way, written),
+                "what came before was written"
+            );
+            files.push((file, written as u64));
+        }
+    }
+    files
+}
+
 /// Runs every case on every disk.
 macro_rules! suite {
     ($($case:ident)*) => {
@@ -609,6 +764,12 @@ suite! {
     jobs_run_in_order_and_what_they_open_travels_back
     the_end_of_a_job_always_ends_wait
     a_job_that_fails_is_its_own_completion_and_others_go_on
+    a_job_that_panics_fails_and_the_next_one_runs
+    dropping_the_driver_completes_what_is_queued
+    dropping_the_driver_completes_what_is_in_flight
+    dropping_the_driver_completes_what_is_left
+    dropping_the_driver_while_unwinding_completes_what_is_in_flight
+    an_offset_that_the_kernel_cannot_name_is_refused
     a_wake_ends_wait_also_ahead_of_time
     no_wake_is_lost_between_threads
     operations_complete_also_where_a_reason_to_return_is_always_there
@@ -631,6 +792,38 @@ fn run_on_sim(case: fn(Disk, &Path)) {
         let dir = Path::new("/log");
         disk.fs.create_dir(dir, 0o700).unwrap();
         case(disk, dir);
+    }
+}
+
+/// What the simulated disk is brought to by its switches.
+#[cfg(feature = "sim")]
+mod simulated {
+    use ringbolt_disk::sim::{Call, Fault, Sim};
+
+    use super::*;
+
+    #[test]
+    fn a_full_device_is_its_own_error_on_every_way() {
+        for seed in 0..8 {
+            let sim = Sim::new(seed);
+            let (fs, mut driver) = build(sim.disk());
+            let file = fs.open("/file".as_ref(), NEW).unwrap();
+            sim.set_capacity(Some(0));
+            no_room_is_its_own_error_on_every_way(&*fs, &mut *driver, &file);
+        }
+    }
+
+    #[test]
+    fn a_short_write_is_never_taken_for_a_whole_one() {
+        for seed in 0..8 {
+            let sim = Sim::new(seed);
+            let (fs, mut driver) = build(sim.disk());
+            let cut_short = || {
+                sim.fail(Fault::short_write());
+                sim.fail(Fault::new(Call::Write).skip(1).errno(Errno::FBIG.raw_os_error()));
+            };
+            short_writes_are_not_taken_for_whole_ones((&*fs, &mut *driver), "/".as_ref(), cut_short);
+        }
     }
 }
 
@@ -671,11 +864,12 @@ mod os {
     fn watched(name: &str, case: impl FnOnce() + Send + 'static) {
         const PATIENCE: Duration = Duration::from_mins(1);
         let (ended, end) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || {
+        let work = move || {
             // Dropped at the end of the case, whichever way it ends.
             let _ended = ended;
             case();
-        });
+        };
+        let thread = std::thread::Builder::new().name(name.into()).spawn(work).unwrap();
         if end.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
             // Past the test's captured output, which is lost with the process.
             let _ = writeln!(std::io::stderr(), "{name} did not end within {PATIENCE:?}");
@@ -710,76 +904,6 @@ mod os {
     fn limit(resource: Resource, current: u64) {
         let maximum = getrlimit(resource).maximum;
         setrlimit(resource, rustix::process::Rlimit { current: Some(current), maximum }).unwrap();
-    }
-
-    #[test]
-    fn dropping_the_driver_completes_what_is_in_flight() {
-        // Goal: nothing is freed under the kernel, and nothing that was submitted is forgotten. Method: drop at
-        // every stage: only queued, handed to the kernel, half of it done; jobs among it.
-        const COUNT: usize = 100;
-        run_everywhere(|disk, dir| {
-            let fs = disk.fs;
-            for (stage, direct) in [(0, false), (0, true), (1, false), (1, true), (2, false), (2, true)] {
-                let (_, mut driver) = build(system());
-                let path = dir.join(format!("{stage} {direct}"));
-                let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
-                for index in 0..COUNT {
-                    let (at, buffer) = ((index * GRAIN) as u64, Buffer::copy_of(&pattern(index, GRAIN)));
-                    let mode = MODES[index % 2];
-                    driver.submit(Token(index as u64), Op::Write { file: file.clone(), at, buffer, mode });
-                    if index % 10 == 0 {
-                        let name = dir.join(format!("{stage} {direct} job {index}"));
-                        let job = Op::Job(Box::new(move |fs: &dyn Fs| fs.open(&name, NEW).map(Some)));
-                        driver.submit(Token((COUNT + index) as u64), job);
-                    }
-                }
-                for _ in 0..stage {
-                    // A wake, so that it returns with most of it still under way.
-                    driver.waker().wake();
-                    driver.wait(None, &mut Vec::new());
-                }
-                drop(driver);
-                for index in 0..COUNT {
-                    assert!(read_cold(&*fs, &file, (index * GRAIN) as u64, GRAIN) == pattern(index, GRAIN));
-                }
-                for index in (0..COUNT).step_by(10) {
-                    assert!(fs.stat(&dir.join(format!("{stage} {direct} job {index}"))).unwrap().is_some());
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn dropping_the_driver_while_unwinding_completes_what_is_in_flight() {
-        run_everywhere(|disk, dir| {
-            let (fs, driver) = build(disk);
-            let file = fs.open(&dir.join("file"), NEW.with_direct(true)).unwrap();
-            let clone = file.clone();
-            let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
-                let mut driver = driver;
-                let (at, buffer, mode) = (0, Buffer::copy_of(&pattern(1, GRAIN)), WriteMode::Dsync);
-                driver.submit(Token(1), Op::Write { file: clone, at, buffer, mode });
-                panic!("on purpose");
-            }));
-            assert!(unwound.is_err());
-            assert!(read_cold(&*fs, &file, 0, GRAIN) == pattern(1, GRAIN));
-        });
-    }
-
-    #[test]
-    fn a_job_that_panics_fails_and_the_next_one_runs() {
-        let (_, mut driver) = build(system());
-        driver.submit(Token(1), Op::Job(Box::new(|_| panic!("on purpose"))));
-        driver.submit(Token(2), Op::Job(Box::new(|_| Ok(None))));
-        for done in finish(&mut *driver, 2) {
-            if done.token == Token(2) {
-                assert!(done.outcome.is_ok());
-            } else {
-                let error = error_of(done);
-                assert_eq!(error.errno, Errno::IO.raw_os_error());
-                assert!(error.to_string().contains("on purpose"), "{error}");
-            }
-        }
     }
 
     #[test]
@@ -855,34 +979,10 @@ mod os {
     }
 
     #[test]
-    fn an_offset_that_the_kernel_cannot_name_is_refused() {
-        // Goal: -1 would be "the current position" to the ring.
-        run_everywhere(|disk, dir| {
-            let (fs, mut driver) = build(disk);
-            let file = fs.open(&dir.join("file"), NEW).unwrap();
-            for at in [u64::MAX, i64::MAX as u64, u64::MAX - 1] {
-                for mode in MODES {
-                    let op = Op::Write { file: file.clone(), at, buffer: Buffer::copy_of(b"bytes"), mode };
-                    assert_eq!(error_of(perform(&mut *driver, op)).errno, Errno::INVAL.raw_os_error());
-                }
-                let op = Op::Read { file: file.clone(), at, buffer: Buffer::zeroed(5) };
-                assert_eq!(error_of(perform(&mut *driver, op)).errno, Errno::INVAL.raw_os_error());
-                assert!(fs.write_at(&file, at, &Buffer::copy_of(b"bytes")).is_err());
-            }
-            assert_eq!(fs.len(&file).unwrap(), 0);
-        });
-    }
-
-    #[test]
     fn a_full_device_is_its_own_error_on_every_way() {
         let (fs, mut driver) = build(system());
         let file = fs.open("/dev/full".as_ref(), OpenOptions::WRITE).unwrap();
-        for mode in MODES {
-            let op = Op::Write { file: file.clone(), at: 0, buffer: Buffer::copy_of(&[1; GRAIN]), mode };
-            let error = error_of(perform(&mut *driver, op));
-            assert!(error.is_no_space(), "{error}");
-        }
-        assert!(fs.write_at(&file, 0, &Buffer::copy_of(&[1; GRAIN])).unwrap_err().is_no_space());
+        no_room_is_its_own_error_on_every_way(&*fs, &mut *driver, &file);
     }
 
     #[test]
@@ -893,23 +993,9 @@ mod os {
             limit(Resource::Fsize, GRAIN as u64);
             run_everywhere(|disk, dir| {
                 let (fs, mut driver) = build(disk);
-                for direct in [false, true] {
-                    for way in 0..4 {
-                        let path = dir.join(format!("{direct} {way}"));
-                        let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
-                        let buffer = Buffer::copy_of(&pattern(way, 2 * GRAIN));
-                        let error = match MODES.get(way) {
-                            Some(&mode) => {
-                                let op = Op::Write { file: file.clone(), at: 0, buffer, mode };
-                                error_of(perform(&mut *driver, op))
-                            }
-                            None => fs.write_at(&file, 0, &buffer).unwrap_err(),
-                        };
-                        assert_eq!((error.errno, &*error.path), (Errno::FBIG.raw_os_error(), &*path));
-                        assert_eq!(error.offset, Some(GRAIN as u64), "what came before was written");
-                        assert_eq!(fs.len(&file).unwrap(), GRAIN as u64);
-                        assert!(read_cold(&*fs, &file, 0, 2 * GRAIN) == pattern(way, GRAIN));
-                    }
+                let files = short_writes_are_not_taken_for_whole_ones((&*fs, &mut *driver), dir, || {});
+                for (file, written) in files {
+                    assert_eq!((written, fs.len(&file).unwrap()), (GRAIN as u64, GRAIN as u64));
                 }
             });
         });
