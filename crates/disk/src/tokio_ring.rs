@@ -63,7 +63,7 @@
 //! the kernel.
 //!
 //! A task that panics, which is a mistake of ours, ends without its `Done`, and tokio keeps the panic to itself.
-//! What waits for that `Done` would wait for ever; so the task's [`Ending`] counts it out all the same and sets
+//! What waits for that `Done` would wait for ever; so the task's `Ending` counts it out all the same and sets
 //! a flag, at which `wait` panics in its place. The drop that follows drains what is left.
 
 use std::cell::{Cell, RefCell};
