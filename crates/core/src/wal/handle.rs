@@ -13,7 +13,7 @@ use crate::format::frame;
 use crate::format::{LogId, frame_bytes_max, record_bytes_max};
 use crate::wal::batch;
 use crate::wal::mailbox::Shared;
-use crate::wal::reader::{Reader, Source};
+use crate::wal::reader::{self, Reader, Source};
 use crate::wal::service::Starting;
 
 /// How batches become durable.
@@ -461,12 +461,7 @@ impl Handle {
             return Err(Error::new(Code::WalClosed, "reading a log that is not open"));
         };
         if from < status.first_lsn {
-            let first = status.first_lsn;
-            let message =
-                format!("reading from LSN {from}: the log was truncated and begins with LSN {first}");
-            return Err(Error::new(Code::WalTruncated, message)
-                .path(&self.shared.options.directory)
-                .with(|details| details.first_lsn = Some(first)));
+            return Err(reader::truncated(&self.shared.options.directory, from, status.first_lsn));
         }
         let directory = self.shared.options.directory.clone();
         let to = to.min(status.durable_lsn);

@@ -54,11 +54,12 @@ mod scan;
 mod segment;
 pub mod service;
 mod stats;
+mod survey;
 
 pub use handle::{
     Answer, Check, Handle, Listener, Opened, Options, Phase, Records, Recovery, Refusal, Request, Run,
     SegmentInfo, Stats, Status, SyncMode, TornAt,
 };
-pub use reader::{Chunk, Reader, Source};
+pub use reader::{Chunk, Reader, Source, read};
 pub use report::{Damage, Report, Torn, Verdict};
 pub use service::{Service, Starting};

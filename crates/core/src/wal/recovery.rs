@@ -22,16 +22,16 @@ use ringbolt_disk::{Buffer, EntryKind, File, Fs, OpenOptions};
 
 use crate::error::{Code, Error, Result};
 use crate::format::head::{Head, State};
-use crate::format::segment;
 use crate::format::{
-    GRAIN, HEAD_NAME, LOCK_NAME, LogId, Refusal, TEMPORARY_SUFFIX, TORN_NAME, TornName, is_temporary,
+    GRAIN, HEAD_NAME, LOCK_NAME, LogId, TEMPORARY_SUFFIX, TORN_NAME, TornName, is_temporary,
     parse_segment_name, segment_name, temporary_name,
 };
 use crate::planted::{self, Bug};
 use crate::wal::handle::{Options, Recovery, TornAt};
 use crate::wal::log::{Held, Policy, Start};
-use crate::wal::scan::{self, Chain, Extent, Finding, Found, LogFiles, Progress, Scan, Window};
+use crate::wal::scan::{Chain, Extent, Finding, Found, Progress, Scan, Window};
 use crate::wal::segment::{Maker, Segment};
+use crate::wal::survey::Survey;
 use crate::wal::{head, lock};
 
 /// The torn tails of so many recoveries are kept.
@@ -144,6 +144,10 @@ impl Opening<'_> {
         Error::new(Code::WalNotFound, message).path(path)
     }
 
+    fn survey(&self) -> Survey<'_> {
+        Survey { fs: self.fs, directory: self.directory, direct: self.options.direct_io }
+    }
+
     fn maker(&self, log_id: LogId) -> Maker {
         Maker {
             directory: self.directory.to_owned(),
@@ -242,81 +246,25 @@ impl Opening<'_> {
             locks.take_segment(&self.path(number), self.options.direct_io)?;
         }
         locks.sign(&lock)?;
-        let head = match self.read_head() {
+        let survey = self.survey();
+        let head = match survey.head() {
             Ok(Some(head)) => head,
             Ok(None) => return self.complete_creation(files, lock),
-            Err(error) => return Err(self.later_header(&files.segments)?.unwrap_or(error)),
+            Err(error) => return Err(survey.later_header(&files.segments)?.unwrap_or(error)),
         };
         let kept: Vec<u64> =
             files.segments.iter().copied().filter(|&number| number >= head.oldest_segment).collect();
-        let segments = self.check_segments(&head, &kept)?;
-        let found = self.log_files(&head, &segments).scan(self.options.check, progress)?;
+        let segments = survey.check_segments(&head, head.oldest_segment, &kept)?;
+        let found = survey.log_files(&head, &segments).scan(self.options.check, progress)?;
         // From here on the log is sound; now it may be changed.
         self.repair(files, locks, lock, head, &segments, &found)
     }
 
-    fn log_files<'a>(&'a self, head: &'a Head, segments: &'a [Found]) -> LogFiles<'a> {
-        LogFiles { fs: self.fs, directory: self.directory, direct: self.options.direct_io, head, segments }
-    }
-
-    fn read_head(&self) -> Result<Option<Head>> {
-        let path = self.directory.join(HEAD_NAME);
-        let Some(bytes) = head::read(self.fs, self.directory).map_err(opening)? else { return Ok(None) };
-        match Head::decode(&bytes) {
-            Ok(head) => Ok(Some(head)),
-            Err(refusal @ Refusal::Unsupported { .. }) => Err(scan::unsupported_at(&path, None, &refusal)),
-            Err(refusal) => {
-                let reason = refusal.to_string();
-                Err(scan::damaged(&path, None, 1, 1, &reason).with(|details| {
-                    // Without HEAD nothing says which records there should be.
-                    details.first_lsn = None;
-                    details.last_lsn = None;
-                    details.message = format!(
-                        "{}: {reason}; without it nothing says what the log must hold. No byte was changed: \
-                         restore the file from a copy",
-                        path.display()
-                    );
-                }))
-            }
-        }
-    }
-
     /// Segments without HEAD: an interrupted creation is completed, everything else is refused.
     fn complete_creation(&self, files: &Files, lock: File) -> Result<Opened> {
-        let mut headers = Vec::new();
-        for &number in &files.segments {
-            headers.push((number, scan::segment_header(self.fs, &self.path(number))?.0));
-        }
-        let log_id = headers.iter().find_map(|(_, header)| header.as_ref().ok()).map(|header| header.log_id);
-        let (mut frames, mut anything) = (false, false);
-        for &number in &files.segments {
-            let direct = self.options.direct_io;
-            let found = scan::holds_anything(self.fs, &self.path(number), number, log_id.as_ref(), direct)?;
-            frames |= found.0;
-            anything |= found.1;
-        }
-        for (number, header) in &headers {
-            if let Err(refusal) = header {
-                let path = self.path(*number);
-                let ours = frames && !matches!(refusal, Refusal::Unsupported { .. });
-                return Err(if ours {
-                    scan::damaged(&path, Some((*number, 0)), 1, 1, &refusal.to_string())
-                } else {
-                    scan::unsupported_at(&path, Some(0), refusal)
-                });
-            }
-        }
+        let log_id = self.survey().interrupted_creation(&files.segments)?;
         if !self.options.create {
             return Err(self.not_found());
-        }
-        let (first, path) = (files.segments[0], self.path(files.segments[0]));
-        if anything || first != 1 {
-            let reason = if anything {
-                "HEAD is missing, and there are records"
-            } else {
-                "HEAD is missing, and so is segment 1"
-            };
-            return Err(scan::damaged(&path, Some((first, GRAIN)), 1, 1, reason));
         }
         let log_id = log_id.unwrap_or_else(|| LogId(self.fs.random()));
         let mut leftovers = files.temporary.clone();
@@ -326,58 +274,6 @@ impl Opening<'_> {
 
     fn path(&self, number: u64) -> PathBuf {
         self.directory.join(segment_name(number))
-    }
-
-    /// The segments that HEAD says are kept: all there, each with a whole header, this log's, its own number.
-    fn check_segments(&self, head: &Head, numbers: &[u64]) -> Result<Vec<Found>> {
-        let due = head.first_lsn;
-        let last = head.proven_lsn.max(due);
-        let damaged = |number: u64, reason: &str| {
-            scan::damaged(&self.path(number), Some((number, 0)), due, last, reason)
-        };
-        if let Some(error) = self.later_header(numbers)? {
-            return Err(error);
-        }
-        let mut segments = Vec::new();
-        let mut damage = None;
-        let mut expected = head.oldest_segment;
-        for &number in numbers {
-            if number != expected {
-                damage.get_or_insert_with(|| damaged(expected, "the segment is missing"));
-            }
-            expected = number + 1;
-            let (header, len) = scan::segment_header(self.fs, &self.path(number))?;
-            let reason = match header {
-                Ok(header) if header.log_id != head.log_id => {
-                    format!("a segment of log {}, expected {}", header.log_id, head.log_id)
-                }
-                Ok(header) if header.number != number => format!("a header of segment {}", header.number),
-                Ok(segment::Header { bytes, .. }) => {
-                    segments.push(Found { number, bytes, is_cut: len < bytes });
-                    continue;
-                }
-                Err(refusal) => refusal.to_string(),
-            };
-            damage.get_or_insert_with(|| damaged(number, &reason));
-        }
-        if numbers.is_empty() {
-            damage = Some(damaged(head.oldest_segment, "the segment is missing"));
-        }
-        match damage {
-            None => Ok(segments),
-            Some(damage) => Err(self.log_files(head, &segments).later_version()?.unwrap_or(damage)),
-        }
-    }
-
-    /// The first segment header of a later version, as the error that it is: it outranks damage.
-    fn later_header(&self, numbers: &[u64]) -> Result<Option<Error>> {
-        for &number in numbers {
-            let path = self.path(number);
-            if let (Err(refusal @ Refusal::Unsupported { .. }), _) = scan::segment_header(self.fs, &path)? {
-                return Ok(Some(scan::unsupported_at(&path, Some(0), &refusal)));
-            }
-        }
-        Ok(None)
     }
 
     // ---- repair -------------------------------------------------------------------------------------------

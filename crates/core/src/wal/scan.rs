@@ -8,7 +8,6 @@ use ringbolt_disk::{Buffer, File, Fs, OpenOptions};
 use crate::error::{Code, Error, Result};
 use crate::format::frame::{HEADER_BYTES, Header, Held, Kind, Place};
 use crate::format::head::Head;
-use crate::format::segment::{self, SEGMENT_HEADER_BYTES};
 use crate::format::{GRAIN, LogId, Refusal, segment_name};
 use crate::planted::{self, Bug};
 use crate::wal::handle::Check;
@@ -16,7 +15,7 @@ use crate::wal::handle::Check;
 /// How much is read at once: large enough to keep a disk busy, small enough to stay in a cache.
 const WINDOW_BYTES: u64 = 1 << 20;
 
-static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
+pub(crate) static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
 
 /// Calls with the bytes read so far and in all. An error ends the reading: nobody waits for it any more.
 pub(crate) type Progress<'a> = &'a dyn Fn(u64, u64) -> Result<()>;
@@ -373,7 +372,13 @@ impl LogFiles<'_> {
 
     /// What the first place without a valid frame means. Answers with what is to be set aside: nothing, where
     /// the log ends cleanly.
-    fn judge(&self, chain: &Chain, index: usize, at: u64, finding: Finding) -> Result<Vec<Extent>> {
+    pub(crate) fn judge(
+        &self,
+        chain: &Chain,
+        index: usize,
+        at: u64,
+        finding: Finding,
+    ) -> Result<Vec<Extent>> {
         let behind = self.behind(chain, index, at)?;
         let due = chain.next_lsn.unwrap_or(self.head.first_lsn);
         let unsupported = match &finding {
@@ -528,37 +533,4 @@ pub(crate) fn unsupported_at(path: &Path, offset: Option<u64>, refusal: &Refusal
             details.expected = Some(expected.clone());
         }
     })
-}
-
-/// What a segment's header says, and the length of its file.
-pub(crate) fn segment_header(fs: &dyn Fs, path: &Path) -> Result<(Result<segment::Header, Refusal>, u64)> {
-    let io = |error| Error::io("reading the log", error);
-    let file = fs.open(path, OpenOptions::READ).map_err(io)?;
-    let mut header = [0; SEGMENT_HEADER_BYTES];
-    let read = fs.read_at(&file, 0, &mut header).map_err(io)?;
-    Ok((segment::Header::decode(&header[..read]), fs.len(&file).map_err(io)?))
-}
-
-/// Whether a file without HEAD beside it holds frames of `log_id`, and whether it holds anything at all.
-pub(crate) fn holds_anything(
-    fs: &dyn Fs,
-    path: &Path,
-    number: u64,
-    log_id: Option<&LogId>,
-    direct: bool,
-) -> Result<(bool, bool)> {
-    let io = |error| Error::io("reading the log", error);
-    let len = {
-        let file = fs.open(path, OpenOptions::READ).map_err(io)?;
-        fs.len(&file).map_err(io)?
-    };
-    let mut window = Window::open(fs, path, len, direct)?;
-    let (mut frames, mut anything) = (false, false);
-    for offset in (GRAIN..len).step_by(GRAIN as usize) {
-        let bytes = window.get(fs, offset, GRAIN.min(len - offset) as usize)?;
-        anything |= *bytes != ZEROS[..bytes.len()];
-        frames |= log_id
-            .is_some_and(|log_id| Header::parse(bytes, Place { log_id, segment: number, offset }).is_some());
-    }
-    Ok((frames, anything))
 }
