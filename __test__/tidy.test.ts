@@ -8,7 +8,9 @@ import { root } from './helpers.js'
 const floors = [
   ['index'],
   ['wal'],
-  ['log', 'records'],
+  ['collected', 'figures', 'whole-log'],
+  ['records'],
+  ['log'],
   ['environment', 'options', 'staging', 'waiters'],
   ['native'],
   ['errors'],

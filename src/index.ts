@@ -12,6 +12,8 @@ export {
   WalError,
   type WalErrorCode,
 } from './errors.js'
+export type { WalRecovery, WalStats } from './figures.js'
+export type { WalRange } from './log.js'
 export type { Ack, AppendOptions, Backend, Progress, ReadOptions, WalOptions } from './options.js'
 export type { WalRecord } from './records.js'
-export { type SegmentInfo, Wal, type WalRange, type WalRecovery, type WalStats } from './wal.js'
+export { type SegmentInfo, Wal } from './wal.js'

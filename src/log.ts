@@ -49,6 +49,14 @@ const { nextTick } = process
 const status = new Float64Array(Object.keys(Status).length)
 const statusBytes = Buffer.from(status.buffer)
 
+/** The LSNs of a batch. */
+export interface WalRange {
+  /** Of the first record. */
+  first: number
+  /** Of the last record. */
+  last: number
+}
+
 export class Log implements Watcher {
   readonly directory: string
   readonly #queueBytesMax: number
@@ -200,7 +208,7 @@ export class Log implements Watcher {
     return lsn
   }
 
-  appendBatch(records: readonly Uint8Array[], durable: boolean): Promise<{ first: number; last: number }> {
+  appendBatch(records: readonly Uint8Array[], durable: boolean): Promise<WalRange> {
     this.check()
     let size = 0
     let weight = 0

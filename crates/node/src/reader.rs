@@ -1,6 +1,7 @@
 //! Records on their way to JavaScript. A reader blocks, so each chunk is a task of libuv's thread pool; it is
 //! independent of its log's life, which may close meanwhile.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::bindgen_prelude::{AsyncTask, BufferSlice};
@@ -18,7 +19,11 @@ pub struct NativeReader {
     state: Arc<Mutex<State>>,
 }
 
+type Open = Box<dyn FnOnce() -> ringbolt_core::Result<Box<dyn Source>> + Send>;
+
 enum State {
+    /// Opened by the first task: that reads files too.
+    Ahead(Open),
     Open(Box<dyn Source>),
     /// It could not be opened; the first chunk tells.
     Refused(ringbolt_core::Error),
@@ -36,6 +41,18 @@ pub fn open_reader(wal: u32, from: f64, to: f64) -> napi::Result<NativeReader> {
             Err(error) => State::Refused(error),
         };
         NativeReader { state: Arc::new(Mutex::new(state)) }
+    })
+}
+
+/// Begin to read a log that somebody else may be writing: records `from..=to`, without `from` all that are kept.
+#[napi]
+pub fn open_whole_reader(directory: String, from: Option<f64>, to: f64) -> napi::Result<NativeReader> {
+    guard(|| {
+        let open: Open = Box::new(move || {
+            let fs = ringbolt_disk::disk().fs;
+            ringbolt_core::wal::read(fs, Path::new(&directory), from.map(whole), Some(whole(to)))
+        });
+        NativeReader { state: Arc::new(Mutex::new(State::Ahead(open))) }
     })
 }
 
@@ -114,10 +131,15 @@ impl<'env> ScopedTask<'env> for ReadChunk {
 
 impl State {
     fn next(&mut self, bytes: usize) -> ringbolt_core::Result<Option<Chunk>> {
+        if matches!(self, Self::Ahead(_))
+            && let Self::Ahead(open) = std::mem::replace(self, Self::Over)
+        {
+            *self = open().map_or_else(Self::Refused, Self::Open);
+        }
         match self {
+            Self::Ahead(_) | Self::Over => Ok(None),
             Self::Open(reader) => reader.next(bytes),
             Self::Refused(error) => Err(error.clone()),
-            Self::Over => Ok(None),
         }
     }
 }
