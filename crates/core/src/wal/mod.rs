@@ -41,8 +41,10 @@
 //! 7. No frame is written into a range whose zeroing is in flight. (`Segment::is_clear`)
 
 mod batch;
+mod flushes;
 pub mod handle;
 mod head;
+mod link;
 mod lock;
 mod log;
 mod machine;
