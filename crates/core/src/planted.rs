@@ -35,11 +35,15 @@ pub enum Bug {
     UnlinkBeforeHead,
     /// Truncate before the records below are durable.
     TruncateAheadOfDurability,
+    /// Of the key-value log: SYNCED speaks of a write before that is synced.
+    SyncedBeforeSync,
+    /// Of the key-value log: the cut of a torn tail is not synced.
+    CutWithoutSync,
 }
 
 #[cfg(feature = "planted")]
 impl Bug {
-    /// Every one of them.
+    /// Every one that the native log can have.
     pub const ALL: &'static [Self] = &[
         Self::AcknowledgeBeforeFlush,
         Self::DsyncProvesEarlierFrames,
@@ -56,6 +60,9 @@ impl Bug {
         Self::UnlinkBeforeHead,
         Self::TruncateAheadOfDurability,
     ];
+
+    /// Those that only the key-value log can have.
+    pub const KEY_VALUE: &'static [Self] = &[Self::SyncedBeforeSync, Self::CutWithoutSync];
 }
 
 #[cfg(feature = "planted")]

@@ -41,8 +41,12 @@
 //! 7. No frame is written into a range whose zeroing is in flight. (`Segment::is_clear`)
 
 mod batch;
+mod directory;
+mod flushes;
 pub mod handle;
 mod head;
+pub mod key_value;
+mod link;
 mod lock;
 mod log;
 mod machine;
@@ -57,8 +61,8 @@ mod stats;
 mod survey;
 
 pub use handle::{
-    Answer, Check, Handle, Listener, Opened, Options, Phase, Records, Recovery, Refusal, Request, Run,
-    SegmentInfo, Stats, Status, SyncMode, TornAt,
+    Answer, Check, Format, Handle, Listener, Opened, Options, Phase, Records, Recovery, Refusal, Request,
+    Run, SegmentInfo, Sequences, Stats, Status, SyncMode, TornAt,
 };
 pub use reader::{Chunk, Reader, Source, read};
 pub use report::{Damage, Report, Torn, Verdict};

@@ -132,8 +132,11 @@ pub trait Source: Send + fmt::Debug {
     /// `ERR_WAL_DAMAGED` at a record that is not what was written, `ERR_WAL_IO` where the disk will not read.
     fn next(&mut self, bytes: usize) -> Result<Option<Chunk>>;
 
-    /// Go on up to `to`, which has become durable meanwhile.
-    fn extend(&mut self, to: u64);
+    /// Go on up to `to`, which has become durable meanwhile: for who follows an open log. Other sources end where they
+    /// end.
+    fn extend(&mut self, to: u64) {
+        let _ = to;
+    }
 }
 
 /// Consecutive records.
