@@ -6,6 +6,7 @@ use ringbolt_disk::{EntryKind, File, Fs, OpenOptions};
 
 use crate::error::{Code, Error, Result};
 use crate::format::{TEMPORARY_SUFFIX, TORN_NAME, TornName, temporary_name};
+use crate::wal::handle::Options;
 
 /// The torn tails of so many recoveries are kept.
 const TORN_KEPT: usize = 4;
@@ -62,6 +63,17 @@ impl Directory<'_> {
 
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         self.fs.remove(&self.path.join(name)).map_err(opening)
+    }
+
+    /// Whether the log that is there, or is not, is what the caller wants to open.
+    pub(crate) fn check_wish(&self, exists: bool, options: &Options) -> Result<()> {
+        if !exists && !options.create {
+            return Err(self.not_found());
+        }
+        if exists && options.create_only {
+            return Err(self.not_empty("a log"));
+        }
+        Ok(())
     }
 
     /// The error where there is no log and none is to be made.

@@ -73,6 +73,8 @@ pub struct Options {
     pub format: Format,
     /// Make a log where there is none.
     pub create: bool,
+    /// Refuse a log that is there already.
+    pub create_only: bool,
     /// Size of segments made from now on, in bytes; a multiple of the grain.
     pub segment_bytes: u64,
     /// Bound on the bytes of records accepted and not yet written; an empty record counts as one byte.
@@ -98,6 +100,7 @@ impl Options {
             directory: directory.into(),
             format: Format::Segments,
             create: true,
+            create_only: false,
             segment_bytes: 64 << 20,
             queue_bytes_max: 64 << 20,
             sync: SyncMode::Auto,

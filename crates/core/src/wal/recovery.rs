@@ -62,9 +62,7 @@ pub(crate) fn open(
     let opening = Opening { fs, options, directory: &options.directory };
     // Looked at before LOCK is touched: a directory that is somebody else's stays as it is.
     let exists = opening.look()?.is_a_log();
-    if !exists && !options.create {
-        return Err(opening.place().not_found());
-    }
+    opening.place().check_wish(exists, options)?;
     opening.place().make()?;
     let mut locks = lock::Locks::new(fs, options.lock_timeout, options.file_mode, check_wanted);
     let lock = locks.take_owner(&opening.directory.join(LOCK_NAME))?;

@@ -58,9 +58,7 @@ pub(crate) fn recover(
     let opening = Opening { place, options };
     // Looked at before LOCK is touched: a directory that is somebody else's stays as it is.
     let exists = opening.look()?.is_a_log();
-    if !exists && !options.create {
-        return Err(place.not_found());
-    }
+    place.check_wish(exists, options)?;
     place.make()?;
     let mut locks = Locks::new(fs, options.lock_timeout, options.file_mode, check_wanted);
     let lock = locks.take_owner(&options.directory.join(LOCK_NAME))?;
