@@ -54,11 +54,14 @@ mod mailbox;
 pub mod reader;
 mod recovery;
 pub mod report;
+pub mod salvage;
 mod scan;
 mod segment;
 pub mod service;
 mod stats;
 mod survey;
+pub mod verify;
+mod walk;
 
 pub use handle::{
     Answer, Check, Format, Handle, Listener, Opened, Options, Phase, Records, Recovery, Refusal, Request,
@@ -66,4 +69,6 @@ pub use handle::{
 };
 pub use reader::{Chunk, Reader, Source, read};
 pub use report::{Damage, Report, Torn, Verdict};
+pub use salvage::{Salvager, salvage};
 pub use service::{Service, Starting};
+pub use verify::verify;

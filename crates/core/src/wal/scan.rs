@@ -149,7 +149,13 @@ impl Chain {
     }
 
     /// The header at `offset`, where one holds.
-    fn held(&self, fs: &dyn Fs, window: &mut Window, number: u64, offset: u64) -> Result<Option<Held>> {
+    pub(crate) fn held(
+        &self,
+        fs: &dyn Fs,
+        window: &mut Window,
+        number: u64,
+        offset: u64,
+    ) -> Result<Option<Held>> {
         if offset + GRAIN > window.bytes {
             return Ok(None);
         }
@@ -159,11 +165,11 @@ impl Chain {
 
     /// A frame of an earlier incarnation than the one before it was left behind by a zeroing that a crash
     /// undid: neither frame nor proof.
-    fn is_junk(&self, held: &Held) -> bool {
+    pub(crate) fn is_junk(&self, held: &Held) -> bool {
         held.header.incarnation < self.incarnation && !planted::is(Bug::NoIncarnationRule)
     }
 
-    fn check(&self, held: &Held, offset: u64, segment_bytes: u64) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, held: &Held, offset: u64, segment_bytes: u64) -> Result<(), Refusal> {
         held.check(offset, segment_bytes)?;
         let (found, max) = (held.header.incarnation, self.incarnation_max);
         if found > max {
@@ -247,14 +253,15 @@ pub(crate) struct LogFiles<'a> {
 
 /// What lies behind the first bad place.
 #[derive(Default)]
-struct Behind {
+pub(crate) struct Behind {
     /// A header of a later version.
-    unsupported: Option<(usize, u64, Refusal)>,
+    pub(crate) unsupported: Option<(usize, u64, Refusal)>,
     /// A header that contradicts itself.
-    damage: Option<(usize, u64, String)>,
+    pub(crate) damage: Option<(usize, u64, String)>,
     /// The header that proves most: its durable LSN, its first LSN.
-    proof: Option<(u64, u64)>,
-    torn: Vec<Extent>,
+    pub(crate) proof: Option<(u64, u64)>,
+    /// What is not zero, or stands before something that is not.
+    pub(crate) torn: Vec<Extent>,
 }
 
 impl LogFiles<'_> {
@@ -320,7 +327,7 @@ impl LogFiles<'_> {
     /// The first frame of a later version in these segments, as the error that it is: it outranks damage, since
     /// what we take for damage may be what that version writes.
     pub(crate) fn later_version(&self) -> Result<Option<Error>> {
-        let found = self.behind(&Chain::of(self.head), 0, 0)?.unsupported;
+        let found = self.behind(&Chain::of(self.head), 0, 0, &|_| false)?.unsupported;
         Ok(found.map(|(index, at, refusal)| {
             let path = self.directory.join(segment_name(self.segments[index].number));
             unsupported_at(&path, Some(at), &refusal)
@@ -379,7 +386,7 @@ impl LogFiles<'_> {
         at: u64,
         finding: Finding,
     ) -> Result<Vec<Extent>> {
-        let behind = self.behind(chain, index, at)?;
+        let behind = self.behind(chain, index, at, &|_| false)?;
         let due = chain.next_lsn.unwrap_or(self.head.first_lsn);
         let unsupported = match &finding {
             Finding::Unsupported(refusal) => Some((index, at, refusal.clone())),
@@ -418,8 +425,15 @@ impl LogFiles<'_> {
         Ok(behind.torn)
     }
 
-    /// Look through the rest of the log for headers that hold. The header alone is proof.
-    fn behind(&self, chain: &Chain, index: usize, at: u64) -> Result<Behind> {
+    /// Look through the rest of the log for headers that hold. The header alone is proof. Goes no further than it
+    /// takes to find what `is_enough`.
+    pub(crate) fn behind(
+        &self,
+        chain: &Chain,
+        index: usize,
+        at: u64,
+        is_enough: &dyn Fn(&Behind) -> bool,
+    ) -> Result<Behind> {
         let mut behind = Behind::default();
         let mut chain = chain.clone();
         for (later, segment) in self.segments.iter().enumerate().skip(index) {
@@ -435,6 +449,9 @@ impl LogFiles<'_> {
                 if let Some(held) = held {
                     if (later, offset) != (index, at) {
                         behind.count(&chain, &held, (later, offset), segment.bytes);
+                        if is_enough(&behind) {
+                            return Ok(behind);
+                        }
                     }
                     chain.incarnation = held.header.incarnation;
                     let padded_end = held.header.padded_end(offset).filter(|&end| end <= segment.bytes);
