@@ -7,6 +7,11 @@ mod support;
 mod amaters;
 #[path = "key_value/crash.rs"]
 mod crash;
+#[path = "key_value/exhaustive.rs"]
+mod exhaustive;
+#[cfg(feature = "planted")]
+#[path = "key_value/planted.rs"]
+mod planted;
 
 use ringbolt_core::format::entry::{Entry, Kind};
 use ringbolt_core::wal::{Format, Options, Sequences, Source};

@@ -191,8 +191,11 @@ impl Log {
         for (number, _) in std::mem::take(&mut self.requests.rotations) {
             self.answer(number, Err(error.clone()));
         }
-        if self.is_full() {
-            self.refused = Some(error);
+        match &self.batch {
+            // The beginning of its first run is in the file before: nobody could be told the truth about that one.
+            Some(batch) if self.is_full() && batch.is_continued => self.fail(&error),
+            Some(_) if self.is_full() => self.refused = Some(error),
+            _ => {}
         }
     }
 
