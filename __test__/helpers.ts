@@ -43,10 +43,17 @@ export async function texts(records: AsyncIterable<{ data: Uint8Array }>): Promi
 }
 
 /**
+ * What a test may need beside Node: `mount` and `loop` file systems (loop devices with ext4), `btrfs` on them,
+ * `shutdown` of an ext4 as if the power went, `nbd` for devices that fail on request, `strace` for calls that do, an
+ * ordinary `user` to become, much `memory`.
+ */
+export type Capability = 'mount' | 'loop' | 'btrfs' | 'shutdown' | 'nbd' | 'strace' | 'user' | 'memory'
+
+/**
  * The test cannot go on without this capability. Where `RINGBOLT_REQUIRE` names it (`mount,memory`) that is a failure,
  * so that no test disappears unseen; elsewhere the test is skipped.
  */
-export function lacks(context: TestContext, capability: 'mount' | 'memory', why: string): never {
+export function lacks(context: TestContext, capability: Capability, why: string): never {
   const required = (process.env['RINGBOLT_REQUIRE'] ?? '').split(',')
   if (required.includes(capability)) throw new Error(`${capability} is required here: ${why}`)
   return context.skip(`${capability}: ${why}`)

@@ -140,9 +140,12 @@ impl OsFile {
         Ok(())
     }
 
-    /// A write of 0 bytes is an error; taken for progress it would be a loop.
+    /// A write of nothing new is an error; taken for progress it would be a loop. A direct write is cut short
+    /// again and again where a limit lies within a grain, and then the kernel never says so.
     pub(crate) fn wrote_nothing(&self, syscall: &'static str, from: u64) -> Error {
-        self.error(syscall, Errno::IO).at(from).hint("the file system wrote nothing and gave no reason")
+        self.error(syscall, Errno::IO).at(from).hint(
+            "the file system wrote no more and gave no reason; is there a limit on the size of files, or a quota?",
+        )
     }
 
     /// `fdatasync`. Not retried, whatever it answers: after a failure the kernel calls the lost pages clean.
