@@ -366,12 +366,12 @@ export class Log implements Watcher {
 
   drained(): Promise<number> {
     this.check()
-    if (this.#isDrained()) return Promise.resolve(0)
+    if (this.isDrained()) return Promise.resolve(0)
     this.#hold()
     return this.#drains.wait(0)
   }
 
-  #isDrained(): boolean {
+  isDrained(): boolean {
     return this.queuedBytes < this.#queueBytesMax / 2
   }
 
@@ -474,7 +474,7 @@ export class Log implements Watcher {
       const failure = native.failure(this.#id) as Failure | null
       if (failure !== null) this.#fail(errorOf(failure))
     }
-    if (this.#drains.count > 0 && this.#isDrained()) this.#drains.settle(0)
+    if (this.#drains.count > 0 && this.isDrained()) this.#drains.settle(0)
     if (ended) this.#end()
     else if (this.#holds && !this.#isOutstanding()) this.#letGo()
   }

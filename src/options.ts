@@ -198,10 +198,16 @@ export function openKeyValueRequest(directory: unknown, options: unknown): OpenR
   const path = directoryOf(directory)
   const given = objectOf<keyof KeyValueWalOptions>('options', options)
   const fileBytesMax = integerOf('options.fileBytesMax', given.fileBytesMax, grain, 1024 * MiB, 64 * MiB)
-  const sequences = oneOf('options.sequences', given.sequences, ['strict', 'any'], 'strict')
+  const sequences = sequencesOf(options)
   // Entries share blocks, which only the page cache can write.
   const own = { format: 'entries', sequences, segmentBytes: fileBytesMax, directIo: false } as const
   return { ...commonRequest(path, given), ...own }
+}
+
+/** The `sequences` among the options of a call about a key-value log. */
+export function sequencesOf(options: unknown): Sequences {
+  const { sequences } = objectOf<'sequences'>('options', options)
+  return oneOf('options.sequences', sequences, ['strict', 'any'], 'strict')
 }
 
 type Common = Omit<OpenRequest, 'format' | 'sequences' | 'segmentBytes' | 'directIo'>
@@ -257,11 +263,14 @@ export function readRequest(options: unknown): ReadRequest {
   }
 }
 
-/** Check the options of a call that looks at a whole log. */
-export function wholeRequest(options: unknown): {
+/** The options of a call that looks at a whole log, checked. */
+export interface WholeRequest {
   readonly signal: AbortSignal | undefined
   readonly onProgress: ((progress: Progress) => void) | undefined
-} {
+}
+
+/** Check the options of such a call. */
+export function wholeRequest(options: unknown): WholeRequest {
   const given = objectOf<keyof WholeOptions>('options', options)
   return {
     signal: signalOf('options.signal', given.signal),

@@ -94,7 +94,7 @@ function readAhead(reader: NativeReader): ReturnType<typeof native.readChunk> {
 }
 
 /** Wait for `promise`, or until the signal says not to. */
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise
   if (signal.aborted) return Promise.reject(signal.reason)
   return new Promise<T>((resolve, reject) => {

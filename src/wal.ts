@@ -16,10 +16,22 @@ import {
   type ReadOptions,
   throwIfAborted,
   type WalOptions,
+  type WholeOptions,
+  wholeRequest,
 } from './options.js'
 import { batches, type Requested, records, requested, type WalRecord } from './records.js'
 import { bytesOf } from './staging.js'
-import { readWhole } from './whole-log.js'
+import {
+  placeOf,
+  readWhole,
+  type SalvageReport,
+  salvageWhole,
+  verifyWhole,
+  type WalReport,
+} from './whole-log.js'
+
+/** What a `Wal`'s files hold. */
+const ours = { format: 'segments', sequences: 'strict' } as const
 
 /** A file that holds records of a log. */
 export interface SegmentInfo {
@@ -109,11 +121,47 @@ export class Wal implements AsyncDisposable {
    */
   static read(directory: string | URL, options?: ReadOptions): AsyncIterableIterator<WalRecord> {
     const request = requested(options)
-    try {
-      return records(readWhole(directoryOf(directory), request), request.signal)
-    } catch (failure) {
-      return records(readWhole('', { ...request, failure }), undefined)
-    }
+    return records(readWhole(placeOf(directory, ours, request), request), request.signal)
+  }
+
+  /**
+   * Check every byte of a log, without opening it: without its lock and without changing a byte. Never rejects for
+   * damage: the report names each damaged place, and says what open would make of the log. Of a log that is being
+   * written everything up to its last whole record is checked.
+   *
+   * @throws WalError `ERR_WAL_NOT_FOUND`, `ERR_WAL_IO`; `signal.reason`
+   *
+   * @example
+   * ```ts
+   * const report = await Wal.verify('data/orders')
+   * if (!report.ok) console.error(report.damage)
+   * ```
+   */
+  static async verify(directory: string | URL, options?: WholeOptions): Promise<WalReport> {
+    return verifyWhole({ ...ours, directory: directoryOf(directory) }, wholeRequest(options))
+  }
+
+  /**
+   * Copy every intact record of a log, damaged or not, into a new log; the source stays as it is. Records get new
+   * LSNs there, without gaps: the report says which became which, and which are lost. `into` must be absent or empty.
+   *
+   * @throws WalError `ERR_WAL_NOT_EMPTY` if there is something in `into`, `ERR_WAL_NOT_FOUND`, `ERR_WAL_NO_SPACE`,
+   * `ERR_WAL_IO`; `signal.reason`
+   *
+   * @example
+   * ```ts
+   * const { records, lost } = await Wal.salvage('data/orders', 'data/orders-saved')
+   * ```
+   */
+  static async salvage(
+    directory: string | URL,
+    into: string | URL,
+    options?: WholeOptions,
+  ): Promise<SalvageReport> {
+    const place = { ...ours, directory: directoryOf(directory) }
+    const request = wholeRequest(options)
+    const target = openRequest(directoryOf(into, 'into'), undefined)
+    return salvageWhole(place, { ...target, createOnly: true }, request)
   }
 
   /**
