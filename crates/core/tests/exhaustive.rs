@@ -12,7 +12,7 @@ use support::{Log, options};
 const SEGMENT_BYTES: u64 = 16 << 10;
 
 /// Undecided units up to so many are kept and lost in every combination.
-const UNITS_MAX: usize = 8;
+const UNITS_MAX: usize = 12;
 
 /// Of more, so many subsets are drawn beside none, all, each alone and all but each.
 const DRAWN: u64 = 8;
