@@ -147,7 +147,9 @@ fn missing_segments_and_segments_of_others_are_gaps() {
     // Goal: what is left on both sides is found. Method: the oldest, two in the middle, the newest; another log's.
     let remove = |numbers: &[u64]| {
         let sim = four_segments().0.machine();
-        numbers.iter().for_each(|&number| sim.remove_file(segment(number)));
+        for &number in numbers {
+            sim.remove_file(segment(number));
+        }
         sim
     };
     for (missing, left, lost) in [
