@@ -5,6 +5,8 @@ mod support;
 
 #[path = "key_value/amaters.rs"]
 mod amaters;
+#[path = "key_value/behaviour.rs"]
+mod behaviour;
 #[path = "key_value/crash.rs"]
 mod crash;
 #[path = "key_value/exhaustive.rs"]
@@ -12,12 +14,14 @@ mod exhaustive;
 #[cfg(feature = "planted")]
 #[path = "key_value/planted.rs"]
 mod planted;
+#[path = "key_value/synced.rs"]
+mod synced;
 
 use ringbolt_core::format::entry::{Entry, Kind};
 use ringbolt_core::wal::{Format, Options, Sequences, Source};
 use ringbolt_core::{Error, format};
 use ringbolt_disk::sim::Sim;
-use support::{DIRECTORY, Log, path};
+use support::{Log, path};
 
 /// Small files: many rotations in few records.
 const FILE_BYTES: u64 = 4 << 10;
