@@ -37,9 +37,14 @@ export class Child {
   /** How it ended: its exit code, or the signal. */
   readonly ended: Promise<number | NodeJS.Signals | null>
 
-  /** `through` is what starts it: `['setpriv', '--reuid=65534']`. */
-  constructor(directory: string, body: string, through: readonly string[] = []) {
-    const script = ['--input-type=module', '--eval', prelude + body, directory]
+  /** `through` is what starts it: `['setpriv', '--reuid=65534']`; `more` are arguments behind the directory. */
+  constructor(
+    directory: string,
+    body: string,
+    through: readonly string[] = [],
+    more: readonly string[] = [],
+  ) {
+    const script = ['--input-type=module', '--eval', prelude + body, directory, ...more]
     const [program, ...args] = [...through, process.execPath, ...script] as [string, ...string[]]
     this.#process = spawn(program, args, { cwd: root, stdio: ['pipe', 'pipe', 'inherit'] })
     this.ended = new Promise(resolve => {

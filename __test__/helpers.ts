@@ -44,10 +44,19 @@ export async function texts(records: AsyncIterable<{ data: Uint8Array }>): Promi
 
 /**
  * What a test may need beside Node: `mount` and `loop` file systems (loop devices with ext4), `btrfs` on them,
- * `shutdown` of an ext4 as if the power went, `nbd` for devices that fail on request, `strace` for calls that do, an
- * ordinary `user` to become, much `memory`.
+ * `shutdown` of an ext4 as if the power went, `nbd` for devices that fail on request, `strace` for calls that do,
+ * `limits` of another process to change, an ordinary `user` to become, much `memory`.
  */
-export type Capability = 'mount' | 'loop' | 'btrfs' | 'shutdown' | 'nbd' | 'strace' | 'user' | 'memory'
+export type Capability =
+  | 'mount'
+  | 'loop'
+  | 'btrfs'
+  | 'shutdown'
+  | 'nbd'
+  | 'strace'
+  | 'limits'
+  | 'user'
+  | 'memory'
 
 /**
  * The test cannot go on without this capability. Where `RINGBOLT_REQUIRE` names it (`mount,memory`) that is a failure,

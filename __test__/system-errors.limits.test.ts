@@ -4,9 +4,10 @@
  */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, type TestContext, test } from 'vitest'
 import { Child } from './children.js'
-import { temporary } from './helpers.js'
+import { has } from './disks.js'
+import { lacks, temporary } from './helpers.js'
 import { expectPrefix, makeLog } from './prefix.js'
 
 const MiB = 1024 * 1024
@@ -17,6 +18,12 @@ const EFBIG = -27
 
 /** Started by a shell with a soft limit, so that the test can raise it. */
 const limited = (limit: string) => ['bash', '-c', `ulimit -S ${limit}; exec "$@"`, 'bash']
+
+function requireLimits(context: TestContext): void {
+  for (const program of ['bash', 'prlimit']) {
+    if (!has(program)) lacks(context, 'limits', `${program} is missing`)
+  }
+}
 
 /** Append until that fails, one after another or some at once; tell the newest acknowledged, and what failed. */
 const appendUntilRefused = `
@@ -33,7 +40,8 @@ const appendUntilRefused = async (wal, bytes, outstanding = 1) => {
 }
 `
 
-test('a_segment_above_the_limit_on_files_is_refused_at_preparation_and_taken_once_the_limit_is_raised', async () => {
+test('a_segment_above_the_limit_on_files_is_refused_at_preparation_and_taken_once_the_limit_is_raised', async context => {
+  requireLimits(context)
   const directory = join(temporary(), 'log')
   await makeLog(directory)
   // In units of KiB: enough for the segment there is, and not for the larger next one.
@@ -67,7 +75,8 @@ test('a_segment_above_the_limit_on_files_is_refused_at_preparation_and_taken_onc
   expect(await expectPrefix(directory, last, last)).toBe(last)
 })
 
-test('a_new_log_above_the_limit_on_files_is_refused_and_made_once_the_limit_is_raised', async () => {
+test('a_new_log_above_the_limit_on_files_is_refused_and_made_once_the_limit_is_raised', async context => {
+  requireLimits(context)
   const directory = join(temporary(), 'log')
   const child = new Child(
     directory,
@@ -95,7 +104,8 @@ for (const sync of ['auto', 'dsync', 'fdatasync'] as const) {
     for (const place of ['block', 'sector', 'byte'] as const) {
       const bytes = places[place]
       const how = `${sync}, ${directIo ? 'direct' : 'buffered'}, at a ${place}`
-      test(`a_write_that_a_limit_cuts_short_is_finished_or_fails_and_is_never_counted (${how})`, async () => {
+      test(`a_write_that_a_limit_cuts_short_is_finished_or_fails_and_is_never_counted (${how})`, async context => {
+        requireLimits(context)
         const directory = join(temporary(), 'log')
         const child = new Child(
           directory,
@@ -137,7 +147,8 @@ for (const sync of ['auto', 'dsync', 'fdatasync'] as const) {
   }
 }
 
-test('without_a_descriptor_to_spare_an_open_log_goes_on_until_it_needs_the_next_segment_and_again_after', async () => {
+test('without_a_descriptor_to_spare_an_open_log_goes_on_until_it_needs_the_next_segment_and_again_after', async context => {
+  requireLimits(context)
   const directory = join(temporary(), 'log')
   const child = new Child(
     directory,
@@ -179,7 +190,8 @@ test('without_a_descriptor_to_spare_an_open_log_goes_on_until_it_needs_the_next_
   expect(await expectPrefix(directory, last, last)).toBe(last)
 })
 
-test('without_a_descriptor_to_spare_a_log_closes_and_nothing_is_lost', async () => {
+test('without_a_descriptor_to_spare_a_log_closes_and_nothing_is_lost', async context => {
+  requireLimits(context)
   const directory = join(temporary(), 'log')
   const child = new Child(
     directory,
@@ -196,7 +208,8 @@ test('without_a_descriptor_to_spare_a_log_closes_and_nothing_is_lost', async () 
   expect(await expectPrefix(directory, 1, 1)).toBe(1)
 })
 
-test('whatever_number_of_descriptors_is_left_open_succeeds_or_says_that_they_ran_out', async () => {
+test('whatever_number_of_descriptors_is_left_open_succeeds_or_says_that_they_ran_out', async context => {
+  requireLimits(context)
   const directory = temporary()
   await makeLog(join(directory, 'log'))
   const child = new Child(

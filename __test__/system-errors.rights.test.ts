@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { expect, type TestContext, test } from 'vitest'
 import { Wal } from '../src/index.js'
 import { Child } from './children.js'
-import { has, ran } from './disks.js'
+import { ext4, has, ran } from './disks.js'
 import { caught, lacks, temporary } from './helpers.js'
 import { expectPrefix, makeLog } from './prefix.js'
 
@@ -70,24 +70,16 @@ test('a_log_with_a_file_that_is_not_the_users_is_refused_and_names_the_file', as
 })
 
 test('a_file_that_may_not_be_changed_is_refused_as_not_permitted', async context => {
-  if (process.getuid?.() !== 0) lacks(context, 'user', 'only root may make a file immutable')
-  const directory = join(temporary(), 'log')
-  await makeLog(directory)
-  const segment = join(directory, 'wal-0000000000000001.seg')
-  try {
-    ran('chattr', '+i', segment)
-  } catch {
-    lacks(context, 'user', 'this file system has no immutable files')
-  }
-  try {
-    expect(await caught(Wal.open(directory))).toMatchObject({
-      code: 'ERR_WAL_IO',
-      errno: -1,
-      syscall: 'open',
-      path: segment,
-    })
-  } finally {
-    ran('chattr', '-i', segment)
-  }
-  expect(await expectPrefix(directory, 10, 10)).toBe(10)
+  const { log } = ext4(context)
+  await makeLog(log)
+  const segment = join(log, 'wal-0000000000000001.seg')
+  ran('chattr', '+i', segment)
+  expect(await caught(Wal.open(log))).toMatchObject({
+    code: 'ERR_WAL_IO',
+    errno: -1,
+    syscall: 'open',
+    path: segment,
+  })
+  ran('chattr', '-i', segment)
+  expect(await expectPrefix(log, 10, 10)).toBe(10)
 })
