@@ -180,6 +180,8 @@ async function measureLongLog(directory, records) {
       note('fio, sequential', cache, bytes / fio(segments.map(({ path }) => path)))
     }
   }
+  if (!isInstalled('fio', '--version'))
+    console.error('fio is not installed: there is nothing to compare with\n')
   const { seconds } = await timed(open('tail'))
   rows.push({ what: 'open, tail checked', cache: 'warm', seconds })
   return { records, bytes, segments: segments.length, rows }

@@ -15,6 +15,10 @@ use crate::wal::handle::Check;
 /// How much is read at once: large enough to keep a disk busy, small enough to stay in a cache.
 const WINDOW_BYTES: u64 = 1 << 20;
 
+/// How much is read first: who only wants to know how a segment begins asks for no more. Each read after it is four
+/// times as large, up to [`WINDOW_BYTES`].
+const WINDOW_BYTES_FIRST: u64 = 16 << 10;
+
 pub(crate) static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
 
 /// Calls with the bytes read so far and in all. An error ends the reading: nobody waits for it any more.
@@ -31,6 +35,8 @@ pub(crate) struct Window {
     bytes: u64,
     start: u64,
     held: Buffer,
+    /// How much the next read takes.
+    wanted: u64,
 }
 
 impl Window {
@@ -38,7 +44,7 @@ impl Window {
         let file = fs
             .open(path, OpenOptions::READ.with_direct(direct))
             .map_err(|error| Error::io("reading the log", error))?;
-        Ok(Self { file, bytes, start: 0, held: Buffer::with_capacity(0) })
+        Ok(Self { file, bytes, start: 0, held: Buffer::with_capacity(0), wanted: WINDOW_BYTES_FIRST })
     }
 
     /// The `len` bytes at `at`, both within the segment.
@@ -55,12 +61,14 @@ impl Window {
     /// Read anew what was read before: it has changed since.
     pub(crate) fn forget(&mut self) {
         self.held.clear();
+        self.wanted = WINDOW_BYTES_FIRST;
     }
 
     /// Hold whole grains from the one of `at` on, up to `end` at least.
     fn move_to(&mut self, fs: &dyn Fs, at: u64, end: u64) -> Result<()> {
         let start = at / GRAIN * GRAIN;
-        let wanted = end.max((start + WINDOW_BYTES).min(self.bytes)).next_multiple_of(GRAIN) - start;
+        let wanted = end.max((start + self.wanted).min(self.bytes)).next_multiple_of(GRAIN) - start;
+        self.wanted = (self.wanted * 4).min(WINDOW_BYTES);
         if wanted as usize > self.held.capacity() {
             self.held = Buffer::with_capacity(wanted as usize);
         }
