@@ -39,6 +39,16 @@ pub enum Bug {
     SyncedBeforeSync,
     /// Of the key-value log: the cut of a torn tail is not synced.
     CutWithoutSync,
+    /// Acknowledge a durable frame while one before it is not.
+    AcknowledgeOutOfOrder,
+    /// Leave the log's name out of the frame header's checksum.
+    NoLogIdInChecksum,
+    /// Release LOCK when the log fails, before its last completion.
+    UnlockEarly,
+    /// Zero a torn tail and never flush the zeros.
+    ZeroWithoutSync,
+    /// Take records of an epoch that is over: their numbers were taken back, and given out again.
+    RefusedNumbersTwice,
 }
 
 #[cfg(feature = "planted")]
@@ -59,6 +69,11 @@ impl Bug {
         Self::ReadErrorEndsLog,
         Self::UnlinkBeforeHead,
         Self::TruncateAheadOfDurability,
+        Self::AcknowledgeOutOfOrder,
+        Self::NoLogIdInChecksum,
+        Self::UnlockEarly,
+        Self::ZeroWithoutSync,
+        Self::RefusedNumbersTwice,
     ];
 
     /// Those that only the key-value log can have.

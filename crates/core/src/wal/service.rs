@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ringbolt_disk::{Backend, Disk, Done, Driver, File, Op, WriteMode};
 
 use crate::error::{Code, Error, Result};
+use crate::planted::{self, Bug};
 use crate::wal::handle::{Format, Opened};
 use crate::wal::key_value;
 use crate::wal::log::Log;
@@ -118,6 +119,9 @@ impl Service {
         self.shared.publish(&mut *self.log);
         self.send();
         self.shared.publish(&mut *self.log);
+        if planted::is(Bug::UnlockEarly) && self.log.failure().is_some() {
+            self.lock = None;
+        }
         !self.log.is_finished()
     }
 
