@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use ringbolt_core::Code;
 use ringbolt_core::format::head::Head;
-use ringbolt_core::format::{GRAIN, HEAD_NAME};
+use ringbolt_core::format::{GRAIN, HEAD_NAME, parse_segment_name};
 use ringbolt_core::wal::{self, Check, Options, Phase, Request, Source, Status, Torn, Verdict};
 use ringbolt_disk::Fs;
 use ringbolt_disk::sim::{Call, Fault, Sim};
@@ -299,7 +299,8 @@ fn verify(sim: &Sim, model: &mut Model, promised: Promised, seed: u64) -> Promis
 /// What a crash left is damaged in one place, and saved.
 fn save(sim: &Sim, model: &Model, seed: u64) {
     let mut rng = rng(seed);
-    let names: Vec<String> = sim.list(DIRECTORY).into_iter().filter(|name| name.ends_with(".seg")).collect();
+    let names: Vec<String> =
+        sim.list(DIRECTORY).into_iter().filter(|name| parse_segment_name(name).is_some()).collect();
     if names.is_empty() || !sim.list(DIRECTORY).contains(&HEAD_NAME.to_owned()) {
         return;
     }
