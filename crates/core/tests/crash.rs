@@ -10,14 +10,17 @@ mod support;
 
 use rand::Rng;
 use rand::rngs::SmallRng;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use ringbolt_core::Code;
+use ringbolt_core::format::head::Head;
+use ringbolt_core::format::{GRAIN, HEAD_NAME, parse_segment_name};
 use ringbolt_core::wal::{self, Check, Options, Phase, Request, Source, Status, Torn, Verdict};
 use ringbolt_disk::Fs;
 use ringbolt_disk::sim::{Call, Fault, Sim};
-use support::{DIRECTORY, Log, Model, any_sync_mode, options, rng};
+use support::{DIRECTORY, Log, Model, any_sync_mode, options, path, rng};
 
 /// How a generation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,6 +220,7 @@ fn read_beside(fs: &Arc<dyn Fs>, model: &Model) {
 
 /// Look at what is left without opening it, open it, and compare. Answers with what must be there from now on.
 fn verify(sim: &Sim, model: &mut Model, promised: Promised, seed: u64) -> Promised {
+    let left = sim.image();
     let fs = sim.disk().fs;
     let directory = Path::new(DIRECTORY);
     // A creation that was cut off is no log yet.
@@ -284,9 +288,81 @@ fn verify(sim: &Sim, model: &mut Model, promised: Promised, seed: u64) -> Promis
         assert_eq!((report.records, report.segments), (recovery.records, recovery.segments), "seed {seed}");
         assert_eq!((report.first_lsn, report.last_lsn), (first, last), "seed {seed}");
     }
-    model.cut(last);
     log.close().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    for index in 0..2 {
+        save(&left.boot_with(left.undecided(), 1), model, seed * 7 + index);
+    }
+    model.cut(last);
     Promised { first_lsn: first, last_lsn: last }
+}
+
+/// What a crash left is damaged in one place, and saved.
+fn save(sim: &Sim, model: &Model, seed: u64) {
+    let mut rng = rng(seed);
+    let names: Vec<String> =
+        sim.list(DIRECTORY).into_iter().filter(|name| parse_segment_name(name).is_some()).collect();
+    if names.is_empty() || !sim.list(DIRECTORY).contains(&HEAD_NAME.to_owned()) {
+        return;
+    }
+    let head = Head::decode(&sim.read_file(path(HEAD_NAME))).expect("a whole HEAD");
+    let (fs, directory) = (sim.disk().fs, Path::new(DIRECTORY));
+    let records = all(seed, wal::read(fs.clone(), directory, None, None).expect("there is a log")).len();
+    let name = &names[rng.random_range(0..names.len())];
+    let mut bytes = sim.read_file(path(name));
+    let used = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0) as u64 + 1;
+    let what = match rng.random_range(0..10) {
+        0 => {
+            sim.remove_file(path(name));
+            format!("{name} is missing")
+        }
+        1..4 => {
+            let grain = rng.random_range(0..used.div_ceil(GRAIN)) as usize * GRAIN as usize;
+            let end = bytes.len().min(grain + GRAIN as usize);
+            bytes[grain..end].fill(0);
+            sim.write_file(path(name), bytes);
+            format!("{name}: the grain at {grain} is zero")
+        }
+        _ => {
+            // Headers are few bytes, and worth as many cases.
+            let grain = rng.random_range(0..used.div_ceil(GRAIN)) * GRAIN;
+            let within = if rng.random() { rng.random_range(0..64) } else { rng.random_range(0..GRAIN) };
+            let at = (grain + within).min(bytes.len() as u64 - 1);
+            sim.flip(path(name), at, rng.random_range(0..8));
+            format!("{name}: a bit at {at}")
+        }
+    };
+    let mut salvager = wal::salvage(fs.clone(), directory).expect("there is a log");
+    let mut saved = BTreeSet::new();
+    while let Some(chunk) = salvager.next(2000).expect("the disk reads") {
+        let mut rest = &chunk.bytes[..];
+        for lsn in (chunk.first_lsn..).take(chunk.count as usize) {
+            let (prefix, behind) = rest.split_first_chunk::<4>().expect("a prefix");
+            let (record, behind) = behind.split_at(u32::from_le_bytes(*prefix) as usize);
+            let submitted = model.records.get(lsn as usize - 1);
+            assert!(
+                submitted.is_some_and(|it| it == record),
+                "seed {seed}, {what}: LSN {lsn} was not submitted so"
+            );
+            assert!(
+                saved.last().is_none_or(|&last| last < lsn),
+                "seed {seed}, {what}: LSN {lsn} out of order"
+            );
+            saved.insert(lsn);
+            rest = behind;
+        }
+    }
+    // One place costs one range, and nothing of it is kept from who asks.
+    let lost: Vec<u64> = (head.first_lsn..).take(records).filter(|lsn| !saved.contains(lsn)).collect();
+    if let (Some(from), Some(to)) = (lost.first(), lost.last()) {
+        assert_eq!(to - from + 1, lost.len() as u64, "seed {seed}, {what}: lost are {lost:?}");
+    }
+    let report = wal::verify(fs, directory, &|_, _| Ok(())).expect("the disk reads");
+    for lsn in lost.iter().filter(|&&lsn| lsn <= head.proven_lsn) {
+        let is_told = report.damage.iter().any(|it| it.first_lsn <= *lsn && *lsn <= it.last_lsn);
+        assert!(is_told, "seed {seed}, {what}: LSN {lsn} is lost, {report:?}");
+    }
+    assert!(salvager.last_lsn() >= head.proven_lsn, "seed {seed}, {what}");
+    assert_eq!(report.records, saved.len() as u64, "seed {seed}, {what}: {report:?}");
 }
 
 fn all(seed: u64, source: Box<dyn Source>) -> Vec<Vec<u8>> {

@@ -277,6 +277,25 @@ fn what_a_recovery_cut_does_not_come_back() {
 }
 
 #[test]
+fn what_the_newest_opening_cut_does_not_come_back_where_the_record_before_it_rots() {
+    // Goal: the same where nothing has been appended since. Method: LSNs 3 and 4 in flight on LSN 2 which is durable;
+    // LSN 3 is lost, an opening cuts the rest and says so in HEAD, its zeros are lost again, and LSN 2 rots.
+    let mut log = Craft::new();
+    log.batch(1);
+    let second = log.batch(1);
+    log.next.durable_lsn = 2;
+    let third = log.batch(1);
+    log.batch(1);
+    log.bytes(1)[third as usize..third as usize + GRAIN as usize].fill(0);
+    log.head.incarnation = 2;
+    log.head.proven_lsn = 2;
+    assert_eq!(saved(&log.machine()), [(1, 2)]);
+    log.bytes(1)[second as usize + 20] ^= 1;
+    assert_eq!(saved(&log.machine()), [(1, 1)], "LSN 4 is none of the log's");
+    assert_eq!(places(&verify(&log.machine())), [(Some(1), Some(second), 2, 2)]);
+}
+
+#[test]
 fn frames_that_go_on_behind_the_gap_count_whoever_proves_them() {
     // Goal: of four batches in flight the last proves the first. Method: all with the same durable LSN but the last.
     let mut log = Craft::new();

@@ -13,7 +13,8 @@
 //!
 //! Stale frames stand at the end only: whatever is appended goes over them. So behind a gap a frame counts where its
 //! incarnation is not lower than the one before the gap, and it or a later one says that what is missing was durable
-//! (what a recovery cut was built while that was not), or HEAD says that the log went so far.
+//! (what a recovery cut was built while that was not), or HEAD says that the log went so far. And where HEAD is of a
+//! later incarnation and proves less, the opening that wrote it had cut the frame.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -269,7 +270,8 @@ impl Walk {
     }
 
     fn found(&self, number: u64) -> Option<Found> {
-        self.segments.iter().copied().find(|segment| segment.number == number)
+        let index = self.segments.binary_search_by_key(&number, |segment| segment.number).ok()?;
+        Some(self.segments[index])
     }
 
     fn open(&mut self, number: u64) -> Result<bool> {
@@ -375,6 +377,11 @@ impl Walk {
     /// Whether a frame behind a gap was not cut long ago: it or a later one proves that what is missing was durable.
     fn is_of_this_log(&mut self, held: &Held) -> Result<bool> {
         let due = self.due();
+        let is_older = held.header.incarnation < self.head.incarnation;
+        if self.headless.is_none() && is_older && held.header.last_lsn() > self.head.proven_lsn {
+            // The opening that HEAD is of found the log to end before it, and said so.
+            return Ok(false);
+        }
         if held.header.durable_lsn >= due || self.head.proven_lsn >= held.header.first_lsn {
             return Ok(true);
         }
