@@ -218,11 +218,11 @@ impl Reader {
     /// A file ends: it may have grown meanwhile, and if not, the log goes on in the next.
     fn end_of(&self, number: u64, offset: u64) -> Result<Next> {
         // In this order: once there is a next file, this one does not grow any more.
-        let has_next = self.numbers()?.contains(&(number + 1));
+        let numbers = self.numbers()?;
         match self.open(number)? {
             Some((len, _)) if len > offset => Ok(Next::Move(number, offset)),
-            _ if has_next => Ok(Next::Move(number + 1, 0)),
-            _ if matches!(self.end, End::Files) => Ok(Next::Done),
+            _ if numbers.contains(&(number + 1)) => Ok(Next::Move(number + 1, 0)),
+            Some(_) if matches!(self.end, End::Files) && numbers.last() == Some(&number) => Ok(Next::Done),
             _ => Err(self.missing(number + 1)?),
         }
     }
