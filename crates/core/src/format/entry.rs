@@ -178,7 +178,7 @@ pub fn parse(bytes: &[u8]) -> Result<Entry<'_>, Refusal> {
     if found != expected {
         return Err(Refusal::checksum("record", found, expected));
     }
-    let sequence = u64::from_le_bytes(*bytes[8..].first_chunk().expect("a record is longer"));
+    let sequence = u64_at(bytes, 8);
     if sequence > SEQUENCE_MAX {
         return Err(Refusal::unsupported("sequence", sequence, format!("at most {SEQUENCE_MAX} (2^53 - 1)")));
     }
@@ -256,7 +256,7 @@ fn head(sequence: u64, body_bytes: usize) -> [u8; HEAD_BYTES] {
 fn checksum(record: &[u8]) -> u32 {
     let value_at = KEY_AT + u32_at(record, TYPE_AT + 1) as usize + 4;
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&record[8..TYPE_AT + 1]);
+    hasher.update(&record[8..=TYPE_AT]);
     hasher.update(&record[KEY_AT..value_at - 4]);
     hasher.update(&record[value_at..]);
     hasher.finalize()
@@ -264,4 +264,8 @@ fn checksum(record: &[u8]) -> u32 {
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(*bytes[at..].first_chunk().expect("the caller has looked at the length"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(*bytes[at..].first_chunk().expect("the caller has looked at the length"))
 }

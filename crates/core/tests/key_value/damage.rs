@@ -17,9 +17,9 @@ struct Tally {
 }
 
 fn bodies() -> Vec<Vec<u8>> {
-    (0..12)
+    (0..12_u8)
         .map(|index| match index % 3 {
-            0 => put(format!("key-{index}"), vec![index as u8; 30]),
+            0 => put(format!("key-{index}"), vec![index; 30]),
             1 => delete(format!("key-{index}")),
             _ => put([], []),
         })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ringbolt_disk::{Fs, OpenOptions};
 
-use super::scan::{self, Files, Finding, Names, look, not_found, read_synced, reading};
+use super::scan::{self, Finding, LogFiles, Names, look, not_found, read_synced, reading};
 use crate::error::{Code, Error, Result};
 use crate::format::entry::{CRC_BYTES, HEAD_BYTES};
 use crate::format::log_file_name;
@@ -250,9 +250,9 @@ impl Reader {
     }
 
     /// The log as it is now.
-    fn files(&self) -> Result<Files<'_>> {
+    fn files(&self) -> Result<LogFiles<'_>> {
         let synced = read_synced(&*self.fs, &self.directory)?;
-        let mut files = Files::open(&*self.fs, &self.directory, self.sequences, &self.numbers()?)?;
+        let mut files = LogFiles::open(&*self.fs, &self.directory, self.sequences, &self.numbers()?)?;
         files.synced = match synced {
             Some(Ok(synced)) => Some(synced),
             Some(Err(refusal)) => return Err(scan::bad_synced(&self.directory, &refusal)),

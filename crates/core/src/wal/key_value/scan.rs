@@ -91,7 +91,7 @@ pub(crate) struct LogFile {
 
 /// A log's files, oldest first.
 #[derive(Clone)]
-pub(crate) struct Files<'a> {
+pub(crate) struct LogFiles<'a> {
     pub(crate) fs: &'a dyn Fs,
     pub(crate) directory: &'a Path,
     pub(crate) sequences: Sequences,
@@ -131,7 +131,7 @@ pub(crate) struct Scan {
     pub(crate) unsynced: (usize, u64),
 }
 
-impl<'a> Files<'a> {
+impl<'a> LogFiles<'a> {
     /// # Errors
     /// `ERR_WAL_IO`.
     pub(crate) fn open(
