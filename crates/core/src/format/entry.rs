@@ -152,6 +152,32 @@ pub fn claimed_bytes(length: [u8; LENGTH_BYTES]) -> Result<usize, Refusal> {
     Err(Refusal::not_whole(format!("record length {length}, expected {LENGTH_MIN} to {LENGTH_MAX}")))
 }
 
+/// The lengths that a record begins with, before anything says that it is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengths {
+    record_bytes: u64,
+    key_bytes: u64,
+}
+
+impl Lengths {
+    /// Of what begins with these bytes, the least that a record has.
+    pub fn of(bytes: &[u8; RECORD_BYTES_MIN]) -> Self {
+        let record_bytes = claimed_bytes(u32_at(bytes, 0).to_le_bytes()).unwrap_or(0) as u64;
+        Self { record_bytes, key_bytes: u64::from(u32_at(bytes, TYPE_AT + 1)) }
+    }
+
+    /// Where the value's length stands, from the record's beginning; `None` where the record is too short for the key.
+    pub fn value_length_at(&self) -> Option<u64> {
+        let least = self.key_bytes + RECORD_BYTES_MIN as u64;
+        (least <= self.record_bytes).then_some(self.key_bytes + KEY_AT as u64)
+    }
+
+    /// Whether the record is as long as its key and a value of `value_bytes` make it.
+    pub fn agree_with(&self, value_bytes: u32) -> bool {
+        self.key_bytes + u64::from(value_bytes) + RECORD_BYTES_MIN as u64 == self.record_bytes
+    }
+}
+
 /// The record that `bytes` are, all of them.
 ///
 /// # Errors

@@ -517,8 +517,16 @@ impl Handle {
         };
         if from < status.first_lsn {
             let first = status.first_lsn;
-            let message =
-                format!("reading from LSN {from}: the log was truncated and begins with LSN {first}");
+            // What users of a key-value log count by is one less.
+            let (what, less) = match self.shared.options.format {
+                Format::Segments => ("LSN", 0),
+                Format::Entries { .. } => ("sequence", 1),
+            };
+            let message = format!(
+                "reading from {what} {}: the log was truncated and begins with {what} {}",
+                from.saturating_sub(less),
+                first - less
+            );
             return Err(Error::new(Code::WalTruncated, message)
                 .path(&self.shared.options.directory)
                 .with(|details| details.first_lsn = Some(first)));

@@ -180,3 +180,21 @@ fn a_file_of_another_log_in_place_of_ours_is_refused_in_a_strict_log() {
     sim.write_file(file(1), first);
     assert_eq!(Log::open(&sim, options()).expect_err("refused").code, Code::WalDamaged);
 }
+
+#[test]
+fn a_value_full_of_what_looks_like_records_is_searched_in_bounded_time() {
+    // Goal: no time without a bound for a hostile value. Method: a value of 8 MiB, made of beginnings of records that
+    // claim to reach to its end; its own record is broken. Each of them read in full would be some terabytes.
+    let (length, magic) = ((6_u32 << 20).to_le_bytes(), ringbolt_core::format::entry::MAGIC);
+    let beginning = [&length[..], &magic, &[0; 8], &[1], &[0; 4]].concat();
+    let value = beginning.repeat((8 << 20) / beginning.len());
+    let bytes = [crate::record(0, &put("hostile", value)), crate::record(1, &put("next", ""))].concat();
+    let sim = Sim::new(1);
+    sim.write_file(file(0), bytes);
+    sim.flip(file(0), 0, 3);
+    let began = std::time::Instant::now();
+    let salvaged = numbered(key_value::salvage(sim.fs(), DIRECTORY).expect("begins")).expect("salvages");
+    assert_eq!(salvaged, [(1, put("next", ""))]);
+    assert_eq!(Log::open(&sim, options()).expect_err("refused").code, Code::WalDamaged);
+    assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}
