@@ -9,11 +9,15 @@ mod amaters;
 mod behaviour;
 #[path = "key_value/crash.rs"]
 mod crash;
+#[path = "key_value/damage.rs"]
+mod damage;
 #[path = "key_value/exhaustive.rs"]
 mod exhaustive;
 #[cfg(feature = "planted")]
 #[path = "key_value/planted.rs"]
 mod planted;
+#[path = "key_value/promises.rs"]
+mod promises;
 #[path = "key_value/synced.rs"]
 mod synced;
 

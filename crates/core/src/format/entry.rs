@@ -152,6 +152,32 @@ pub fn claimed_bytes(length: [u8; LENGTH_BYTES]) -> Result<usize, Refusal> {
     Err(Refusal::not_whole(format!("record length {length}, expected {LENGTH_MIN} to {LENGTH_MAX}")))
 }
 
+/// The lengths that a record begins with, before anything says that it is one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengths {
+    record_bytes: u64,
+    key_bytes: u64,
+}
+
+impl Lengths {
+    /// Of what begins with these bytes, the least that a record has.
+    pub fn of(bytes: &[u8; RECORD_BYTES_MIN]) -> Self {
+        let record_bytes = claimed_bytes(u32_at(bytes, 0).to_le_bytes()).unwrap_or(0) as u64;
+        Self { record_bytes, key_bytes: u64::from(u32_at(bytes, TYPE_AT + 1)) }
+    }
+
+    /// Where the value's length stands, from the record's beginning; `None` where the record is too short for the key.
+    pub fn value_length_at(&self) -> Option<u64> {
+        let least = self.key_bytes + RECORD_BYTES_MIN as u64;
+        (least <= self.record_bytes).then_some(self.key_bytes + KEY_AT as u64)
+    }
+
+    /// Whether the record is as long as its key and a value of `value_bytes` make it.
+    pub fn agree_with(&self, value_bytes: u32) -> bool {
+        self.key_bytes + u64::from(value_bytes) + RECORD_BYTES_MIN as u64 == self.record_bytes
+    }
+}
+
 /// The record that `bytes` are, all of them.
 ///
 /// # Errors
@@ -178,7 +204,7 @@ pub fn parse(bytes: &[u8]) -> Result<Entry<'_>, Refusal> {
     if found != expected {
         return Err(Refusal::checksum("record", found, expected));
     }
-    let sequence = u64::from_le_bytes(*bytes[8..].first_chunk().expect("a record is longer"));
+    let sequence = u64_at(bytes, 8);
     if sequence > SEQUENCE_MAX {
         return Err(Refusal::unsupported("sequence", sequence, format!("at most {SEQUENCE_MAX} (2^53 - 1)")));
     }
@@ -256,7 +282,7 @@ fn head(sequence: u64, body_bytes: usize) -> [u8; HEAD_BYTES] {
 fn checksum(record: &[u8]) -> u32 {
     let value_at = KEY_AT + u32_at(record, TYPE_AT + 1) as usize + 4;
     let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&record[8..TYPE_AT + 1]);
+    hasher.update(&record[8..=TYPE_AT]);
     hasher.update(&record[KEY_AT..value_at - 4]);
     hasher.update(&record[value_at..]);
     hasher.finalize()
@@ -264,4 +290,8 @@ fn checksum(record: &[u8]) -> u32 {
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(*bytes[at..].first_chunk().expect("the caller has looked at the length"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(*bytes[at..].first_chunk().expect("the caller has looked at the length"))
 }

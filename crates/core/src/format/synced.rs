@@ -62,8 +62,8 @@ impl Synced {
             let (found, magic) = (bytes[..8].escape_ascii(), MAGIC.escape_ascii());
             return Err(Refusal::not_whole(format!("SYNCED magic \"{found}\", expected \"{magic}\"")));
         }
-        let number = |at: usize| u64::from_le_bytes(*bytes[at..].first_chunk().expect("it is within"));
-        let short = |at: usize| u32::from_le_bytes(*bytes[at..].first_chunk().expect("it is within"));
+        let number = |at| u64::from_le_bytes(take(bytes, at));
+        let short = |at| u32::from_le_bytes(take(bytes, at));
         let (found, expected) = (short(24), crc32c(&bytes[..24]));
         if found != expected {
             return Err(Refusal::checksum("SYNCED", found, expected));
@@ -73,4 +73,11 @@ impl Synced {
         }
         Ok(Self { file: number(8), offset: number(16) })
     }
+}
+
+/// The `N` bytes at `at`.
+fn take<const N: usize>(bytes: &[u8; SYNCED_BYTES], at: usize) -> [u8; N] {
+    let mut taken = [0; N];
+    taken.copy_from_slice(&bytes[at..at + N]);
+    taken
 }

@@ -227,7 +227,7 @@ impl Batches {
 }
 
 /// The records of a run, one by one.
-pub(crate) fn each<'a>(records: Records<'a>) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn each(records: Records<'_>) -> impl Iterator<Item = &[u8]> {
     let (staged, apart) = match records {
         Records::Staged { count, bytes } => (frame::records(bytes, count).ok(), None),
         Records::Apart(records) => (None, Some(records.iter().copied())),

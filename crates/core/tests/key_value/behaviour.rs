@@ -289,7 +289,7 @@ fn truncation_removes_old_files_and_keeps_newer_ones_and_the_one_in_use() {
     log.close().expect("closes");
     let log = Log::open(&sim, options()).expect("opens");
     assert_eq!((log.handle.opened().expect("open").first_lsn, log.last_lsn()), (first, 101));
-    assert_eq!(log.read(first).expect("reads")[..100 - first as usize + 1], bodies[first as usize - 1..]);
+    assert_eq!(log.read(first).expect("reads")[..101 - first as usize], bodies[first as usize - 1..]);
     assert_eq!(log.handle.read(1, 5).expect_err("truncated").code, Code::WalTruncated);
     let error = key_value::read(sim.fs(), DIRECTORY, Sequences::Strict, Some(1), 5).expect_err("truncated");
     assert_eq!((error.code, error.first_lsn), (Code::WalTruncated, Some(first)));

@@ -7,11 +7,11 @@
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngCore};
-use ringbolt_core::wal::{Check, Options, Phase, Request, Status};
+use ringbolt_core::wal::{Check, Format, Options, Phase, Request, Sequences, Status};
 use ringbolt_disk::sim::{Call, Fault, Sim};
 
 use crate::support::{Log, any_sync_mode, rng};
-use crate::{delete, put, with_files_of};
+use crate::{delete, options, put, with_files_of};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -73,7 +73,11 @@ fn crash_run(seed: u64) {
         let options = Options {
             sync: any_sync_mode(&mut rng),
             check: if rng.random_bool(0.7) { Check::All } else { Check::Tail },
-            ..with_files_of([1 << 10, 4 << 10, 64 << 10][rng.random_range(0..3)])
+            format: Format::Entries {
+                sequences: if rng.random_bool(0.2) { Sequences::Any } else { Sequences::Strict },
+                file_bytes_max: [1 << 10, 4 << 10, 64 << 10][rng.random_range(0..3)],
+            },
+            ..options()
         };
         work(&sim, options, &mut rng, &mut model, &mut promised, generation, end);
         let after = match end {
@@ -214,5 +218,19 @@ fn two_thousand_seeded_crash_runs_lose_nothing_and_invent_nothing() {
     for seed in 0..number("RINGBOLT_SEEDS").unwrap_or(2000) {
         let run = std::panic::catch_unwind(|| crash_run(seed));
         assert!(run.is_ok(), "seed {seed} fails: RINGBOLT_SEED={seed} runs it alone");
+    }
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn crash_runs_notice_bugs_that_are_planted() {
+    // Goal: a harness that cannot fail shows nothing. Method: seeds until one fails, with each bug in turn.
+    use ringbolt_core::planted::{self, Bug};
+    for bug in [Bug::SyncedBeforeSync, Bug::TrustCachedFrames] {
+        let is_caught = |seed| {
+            let run = || planted::with(bug, || crash_run(seed));
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err()
+        };
+        assert!((0..2000).any(is_caught), "{bug:?}");
     }
 }

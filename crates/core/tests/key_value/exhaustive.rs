@@ -178,7 +178,7 @@ fn a_workload_of_two_operations_survives_a_cut_at_every_step() {
 }
 
 #[test]
-#[ignore = "minutes: all workloads of three operations"]
+#[ignore = "half a minute: all workloads of three operations"]
 fn a_workload_of_three_operations_survives_a_cut_at_every_step() {
     explore_all(3);
 }

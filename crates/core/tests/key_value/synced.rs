@@ -198,8 +198,15 @@ fn sequences_rise_by_one_or_it_is_damage_unless_any_will_do() {
 
             // Appended to behind the largest sequence, wherever that is.
             let mut log = Log::open(&sim, any_sequences()).expect("opens");
+            let own = |log: &Log| {
+                let source = log.handle.read(log.handle.status().first_lsn, u64::MAX).expect("begins");
+                crate::numbered(source).expect("reads")
+            };
+            let before = own(&log);
+            assert_eq!(before.len() as u64, report.records);
             let next = log.last_lsn() + 1;
             log.append(next, &put("next", "")).expect("appends");
+            assert_eq!(own(&log), [before, vec![(next - 1, put("next", ""))]].concat());
             log.close().expect("closes");
             let source =
                 key_value::read(sim.fs(), DIRECTORY, Sequences::Any, None, u64::MAX).expect("begins");

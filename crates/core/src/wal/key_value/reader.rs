@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ringbolt_disk::{Fs, OpenOptions};
 
-use super::scan::{self, Files, Finding, Names, look, not_found, read_synced, reading};
+use super::scan::{self, Finding, LogFiles, Names, look, not_found, read_synced, reading};
 use crate::error::{Code, Error, Result};
 use crate::format::entry::{CRC_BYTES, HEAD_BYTES};
 use crate::format::log_file_name;
@@ -218,11 +218,11 @@ impl Reader {
     /// A file ends: it may have grown meanwhile, and if not, the log goes on in the next.
     fn end_of(&self, number: u64, offset: u64) -> Result<Next> {
         // In this order: once there is a next file, this one does not grow any more.
-        let has_next = self.numbers()?.contains(&(number + 1));
+        let numbers = self.numbers()?;
         match self.open(number)? {
             Some((len, _)) if len > offset => Ok(Next::Move(number, offset)),
-            _ if has_next => Ok(Next::Move(number + 1, 0)),
-            _ if matches!(self.end, End::Files) => Ok(Next::Done),
+            _ if numbers.contains(&(number + 1)) => Ok(Next::Move(number + 1, 0)),
+            Some(_) if matches!(self.end, End::Files) && numbers.last() == Some(&number) => Ok(Next::Done),
             _ => Err(self.missing(number + 1)?),
         }
     }
@@ -250,9 +250,9 @@ impl Reader {
     }
 
     /// The log as it is now.
-    fn files(&self) -> Result<Files<'_>> {
+    fn files(&self) -> Result<LogFiles<'_>> {
         let synced = read_synced(&*self.fs, &self.directory)?;
-        let mut files = Files::open(&*self.fs, &self.directory, self.sequences, &self.numbers()?)?;
+        let mut files = LogFiles::open(&*self.fs, &self.directory, self.sequences, &self.numbers()?)?;
         files.synced = match synced {
             Some(Ok(synced)) => Some(synced),
             Some(Err(refusal)) => return Err(scan::bad_synced(&self.directory, &refusal)),

@@ -18,7 +18,7 @@ use ringbolt_disk::{Buffer, File, Fs};
 
 use super::log::Start;
 use super::requests::make_file;
-use super::scan::{self, Files, Finding, Names, Scan};
+use super::scan::{self, Finding, LogFiles, Names, Scan};
 use super::{LogFile, mark};
 use crate::error::{Code, Error, Result};
 use crate::format::entry::SEQUENCE_MAX;
@@ -141,7 +141,7 @@ impl Opening<'_> {
             locks.take_segment(&directory.join(log_file_name(number)), false)?;
         }
         locks.sign(lock)?;
-        let mut files = Files::open(fs, directory, sequences, &names.files)?;
+        let mut files = LogFiles::open(fs, directory, sequences, &names.files)?;
         files.synced = match scan::read_synced(fs, directory)? {
             Some(Ok(synced)) => Some(synced),
             Some(Err(refusal)) => return Err(scan::bad_synced(directory, &refusal)),
@@ -163,7 +163,7 @@ impl Opening<'_> {
         &self,
         names: &Names,
         locks: &mut Locks<'_>,
-        mut files: Files<'_>,
+        mut files: LogFiles<'_>,
         scan: &Scan,
     ) -> Result<(Start, Recovery)> {
         let torn = files.files[scan.index];
@@ -216,7 +216,7 @@ impl Opening<'_> {
 
     /// Keep a copy of what is about to be cut. This format does not count its openings: the copies count themselves,
     /// and an opening that a crash ends may leave one that the next makes again.
-    fn set_aside(&self, files: &Files<'_>, scan: &Scan) -> Result<()> {
+    fn set_aside(&self, files: &LogFiles<'_>, scan: &Scan) -> Result<()> {
         let LogFile { number: segment, bytes, .. } = files.files[scan.index];
         let incarnation = self.place.next_torn_number();
         let name = TornName { segment, offset: scan.offset, incarnation };
@@ -236,7 +236,7 @@ impl Opening<'_> {
     /// Write every record that SYNCED does not vouch for again, where it is, and sync its file (rule 6): what was read
     /// may be in the page cache only, clean after a flush that failed, and gone with the power. Each is checked once
     /// more on its way: the cache can have dropped it since, and shown what the disk has.
-    fn write_again(&self, locks: &mut Locks<'_>, files: &Files<'_>, scan: &Scan) -> Result<()> {
+    fn write_again(&self, locks: &mut Locks<'_>, files: &LogFiles<'_>, scan: &Scan) -> Result<()> {
         if planted::is(Bug::TrustCachedFrames) {
             return Ok(());
         }
@@ -275,7 +275,7 @@ impl Opening<'_> {
     }
 }
 
-fn lost_in_cache(files: &Files<'_>, index: usize, at: u64) -> Error {
+fn lost_in_cache(files: &LogFiles<'_>, index: usize, at: u64) -> Error {
     let input_output = 5;
     opening(ringbolt_disk::Error::new("pread", files.path(index), input_output).at(at).hint(
         "the disk does not have what the page cache showed; nothing acknowledged is lost, open the log again",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ringbolt_disk::Fs;
 
 use super::reader::push_body;
-use super::scan::{Files, Finding, LogFile, Names, not_found};
+use super::scan::{Finding, LogFile, LogFiles, Names, not_found};
 use crate::error::Result;
 use crate::wal::handle::Sequences;
 use crate::wal::reader::{Chunk, Source};
@@ -30,13 +30,13 @@ impl Salvage {
         if !names.is_a_log() {
             return Err(not_found(directory));
         }
-        let files = Files::open(&*fs, directory, Sequences::Any, &names.files)?.files;
+        let files = LogFiles::open(&*fs, directory, Sequences::Any, &names.files)?.files;
         Ok(Self { fs, directory: directory.to_owned(), files, place: (0, 0), window: None })
     }
 
     /// Read records into `chunk` until it has about `bytes`, or the next does not follow.
     fn fill(&mut self, chunk: &mut Chunk, bytes: usize) -> Result<()> {
-        let files = Files {
+        let files = LogFiles {
             fs: &*self.fs,
             directory: &self.directory,
             sequences: Sequences::Any,

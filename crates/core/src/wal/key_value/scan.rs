@@ -91,7 +91,7 @@ pub(crate) struct LogFile {
 
 /// A log's files, oldest first.
 #[derive(Clone)]
-pub(crate) struct Files<'a> {
+pub(crate) struct LogFiles<'a> {
     pub(crate) fs: &'a dyn Fs,
     pub(crate) directory: &'a Path,
     pub(crate) sequences: Sequences,
@@ -131,7 +131,7 @@ pub(crate) struct Scan {
     pub(crate) unsynced: (usize, u64),
 }
 
-impl<'a> Files<'a> {
+impl<'a> LogFiles<'a> {
     /// # Errors
     /// `ERR_WAL_IO`.
     pub(crate) fn open(
@@ -384,7 +384,8 @@ impl<'a> Files<'a> {
                 .map(|(at, _)| start + at as u64)
                 .collect();
             for at in candidates {
-                if let Ok(bytes) = record(self.fs, &mut far, at, end - at)?
+                if is_plausible(self.fs, &mut far, at, end - at)?
+                    && let Ok(bytes) = record(self.fs, &mut far, at, end - at)?
                     && let Ok(Entry { sequence, .. }) = entry::parse(bytes)
                     && accept(at, sequence)
                 {
@@ -556,6 +557,20 @@ pub(crate) fn record<'w>(
         return Ok(Err(format!("a record of {claimed} bytes, and the file ends after {left}")));
     }
     Ok(Ok(window.get(fs, at, claimed)?))
+}
+
+/// Whether the lengths of what could be a record agree. A search looks at this first: a value full of what looks like
+/// the beginning of a long record would else be read again for each of them.
+fn is_plausible(fs: &dyn Fs, window: &mut Window, at: u64, left: u64) -> Result<bool> {
+    if left < RECORD_BYTES_MIN as u64 {
+        return Ok(false);
+    }
+    let lengths = entry::Lengths::of(window.get(fs, at, RECORD_BYTES_MIN)?.first_chunk().expect("as long"));
+    let Some(value_at) = lengths.value_length_at().filter(|&value_at| value_at + 4 <= left) else {
+        return Ok(false);
+    };
+    let value_bytes = window.get(fs, at + value_at, 4)?.first_chunk().expect("four bytes");
+    Ok(lengths.agree_with(u32::from_le_bytes(*value_bytes)))
 }
 
 /// What SYNCED says; `None` where there is none.

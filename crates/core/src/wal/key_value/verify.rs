@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringbolt_disk::Fs;
 
-use super::scan::{self, Files, Finding, Names, break_reason};
+use super::scan::{self, Finding, LogFiles, Names, break_reason};
 use crate::error::Result;
 use crate::format::Refusal;
 use crate::format::entry::{CRC_BYTES, HEAD_BYTES};
@@ -29,7 +29,7 @@ pub(super) fn verify(
     if !names.is_a_log() {
         return Err(scan::not_found(directory));
     }
-    let mut files = Files::open(fs, directory, sequences, &names.files)?;
+    let mut files = LogFiles::open(fs, directory, sequences, &names.files)?;
     let mut check = Check::default();
     match synced {
         Some(Ok(synced)) => files.synced = Some(synced),
@@ -60,7 +60,7 @@ impl Check {
         self.damage.push(Damage { segment: None, offset: None, first_lsn: 1, last_lsn: 1, reason });
     }
 
-    fn numbers(&mut self, files: &Files<'_>) {
+    fn numbers(&mut self, files: &LogFiles<'_>) {
         if let Some((number, reason)) = files.missing_file() {
             self.damaged(number, 0, (1, 1), reason);
         }
@@ -72,7 +72,7 @@ impl Check {
         self.damage.push(damage);
     }
 
-    fn records(&mut self, files: &Files<'_>, progress: &dyn Fn(u64, u64) -> Result<()>) -> Result<()> {
+    fn records(&mut self, files: &LogFiles<'_>, progress: &dyn Fn(u64, u64) -> Result<()>) -> Result<()> {
         let total = files.files.iter().map(|file| file.bytes).sum();
         let (mut passed, mut told) = (0, 0);
         // Whether the newest damage goes on until the next record.
@@ -150,7 +150,7 @@ impl Check {
         self.lsns = Some((first.min(lsn), last.max(lsn)));
     }
 
-    fn report(self, files: &Files<'_>, duration: Duration) -> Report {
+    fn report(self, files: &LogFiles<'_>, duration: Duration) -> Report {
         let verdict = match () {
             () if self.is_unsupported => Verdict::Unsupported,
             () if !self.damage.is_empty() => Verdict::Damage,
