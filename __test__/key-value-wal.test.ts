@@ -102,6 +102,11 @@ test.each(['01', '05', '10', '17', '30'])(
     const before = readFileSync(join(damaged, 'wal_00000000.log'))
     expect(await caught(KeyValueWal.open(damaged, { sequences: 'any' }))).toMatchObject({
       code: 'ERR_WAL_DAMAGED',
+      segment: 0,
+      offset: torn.length - Number(name),
+      firstLsn: 1,
+    }))).toMatchObject({
+      code: 'ERR_WAL_DAMAGED',
     })
     expect(await KeyValueWal.verify(damaged, { sequences: 'any' })).toMatchObject({
       ok: false,
@@ -133,7 +138,14 @@ test('rotation_and_truncation_go_by_whole_files', async () => {
   expect(await wal.truncateBefore(10)).toBeLessThanOrEqual(10)
   expect(existsSync(join(directory, 'wal_00000000.log'))).toBe(false)
   expect((await collect(wal.entries())).at(-1)?.sequence).toBe(29)
-  expect(await caught(collect(wal.entries({ from: 0 })))).toMatchObject({ code: 'ERR_WAL_TRUNCATED' })
+  expect(await caught(collect(wal.entries({ from: 0 })))).toMatchObject({
+    code: 'ERR_WAL_TRUNCATED',
+    firstLsn: wal.firstSequence,
+  })
+  expect(await caught(collect(KeyValueWal.read(directory, { from: 0 })))).toMatchObject({
+    code: 'ERR_WAL_TRUNCATED',
+    firstLsn: wal.firstSequence,
+  })
   expect(await caught(wal.truncateBefore(31))).toMatchObject({ code: 'ERR_OUT_OF_RANGE' })
   expect(await wal.truncateBefore(30)).toBeGreaterThan(10)
   await wal.close()

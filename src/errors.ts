@@ -188,15 +188,21 @@ const classes = {
 /** Every code there is. */
 export const errorCodes: readonly RingboltErrorCode[] = Object.keys(classes) as RingboltErrorCode[]
 
-/** Make an error from below into one of the classes above, its causes too. */
-export function errorOf(failure: Failure): RingboltError {
+/**
+ * Make an error from below into one of the classes above, its causes too. LSNs in it count from `firstNumber`: 0 for
+ * a key-value log, where they are sequences.
+ */
+export function errorOf(failure: Failure, firstNumber = 1): RingboltError {
   let cause: RingboltError | undefined
-  for (const behind of failure.causes.toReversed()) cause = errorAlone(behind, cause)
-  return errorAlone(failure, cause)
+  for (const behind of failure.causes.toReversed()) cause = errorAlone(behind, cause, firstNumber)
+  return errorAlone(failure, cause, firstNumber)
 }
 
-function errorAlone(failure: Failure, cause: RingboltError | undefined): RingboltError {
+function errorAlone(failure: Failure, cause: RingboltError | undefined, firstNumber: number): RingboltError {
   const { code, message, causes: _, ...details } = failure
+  const { firstLsn, lastLsn } = details
+  if (firstLsn !== undefined) details.firstLsn = firstLsn + firstNumber - 1
+  if (lastLsn !== undefined) details.lastLsn = lastLsn + firstNumber - 1
   // The list below may only differ from ours by a mistake that a test catches; then the base class serves.
   const type = (classes as Record<string, new (...all: never) => RingboltError>)[code] ?? RingboltError
   return new type(...([code, message, { ...details, cause }] as never))

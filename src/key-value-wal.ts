@@ -276,7 +276,7 @@ export class KeyValueWal implements AsyncDisposable {
     }
     const { from: first = log.firstLsn, to = Number.MAX_SAFE_INTEGER } = asLsns(request)
     if (to < first) return
-    yield* entriesOf(batches(log.openReader(first, to), signal, first), request)
+    yield* entriesOf(batches(log.openReader(first, to), signal, first, { firstNumber: 0 }), request)
   }
 
   /**

@@ -34,7 +34,7 @@ import {
   Phase,
   Status,
 } from './native.js'
-import { type OpenRequest, throwIfAborted } from './options.js'
+import { firstNumberOf, type OpenRequest, throwIfAborted } from './options.js'
 import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
 import { Waiters } from './waiters.js'
 
@@ -60,6 +60,8 @@ export interface WalRange {
 export class Log implements Watcher {
   readonly directory: string
   readonly #queueBytesMax: number
+  /** What the numbers that users see count from. */
+  readonly #firstNumber: 0 | 1
   /** Only while it opens: what it closes over must not live as long as the log. */
   #onProgress: OpenRequest['onProgress']
   /** The log's number on the other side. */
@@ -123,6 +125,7 @@ export class Log implements Watcher {
     this.directory = request.directory
     const { ack: _, signal: __, onProgress, ...options } = request
     this.#queueBytesMax = request.queueBytesMax
+    this.#firstNumber = firstNumberOf(request.format)
     this.#onProgress = onProgress
     this.#id = openNative(this, options)
   }
@@ -315,7 +318,7 @@ export class Log implements Watcher {
   #cross(submit: () => unknown): RingboltError | undefined {
     try {
       const refused = submit() as Failure | null
-      return refused === null ? undefined : errorOf(refused)
+      return refused === null ? undefined : this.#errorOf(refused)
     } catch (cause) {
       const message = `handing records over to the log in ${this.directory} failed: please report it`
       return new WalError('ERR_WAL_IO', message, { cause })
@@ -382,8 +385,12 @@ export class Log implements Watcher {
     const failure = native.waitDurable(this.#id, lsn, this.#epoch) as Failure | null
     this.look()
     if (failure === null) return lsn
-    const error = errorOf(failure)
+    const error = this.#errorOf(failure)
     throw error.code === 'ERR_WAL_NO_SPACE' ? error : outcomeUnknown(error)
+  }
+
+  #errorOf(failure: Failure): RingboltError {
+    return errorOf(failure, this.#firstNumber)
   }
 
   async rotate(): Promise<void> {
@@ -472,7 +479,7 @@ export class Log implements Watcher {
 
     if (!this.#isBroken && this.#opened !== undefined && (phase === Phase.failed || ended)) {
       const failure = native.failure(this.#id) as Failure | null
-      if (failure !== null) this.#fail(errorOf(failure))
+      if (failure !== null) this.#fail(this.#errorOf(failure))
     }
     if (this.#drains.count > 0 && this.isDrained()) this.#drains.settle(0)
     if (ended) this.#end()
@@ -485,7 +492,7 @@ export class Log implements Watcher {
       const asked = this.#requests.get(number)
       this.#requests.delete(number)
       if (failure === undefined) asked?.resolve(answer)
-      else asked?.reject(errorOf(failure as Failure))
+      else asked?.reject(this.#errorOf(failure as Failure))
     }
   }
 
@@ -512,7 +519,7 @@ export class Log implements Watcher {
       this.#opening = undefined
     } else if (this.#openFailure === undefined) {
       const failure = native.failure(this.#id) as Failure | null
-      if (failure !== null) this.#openFailure = errorOf(failure)
+      if (failure !== null) this.#openFailure = this.#errorOf(failure)
       // Rejected once it has ended: whoever hears of it may open again at once.
       native.close(this.#id)
     }
@@ -531,7 +538,7 @@ export class Log implements Watcher {
     const refusal = native.refusal(this.#id)
     if (refusal === null) return
     const from = refusal.fromLsn
-    const error = errorOf(refusal.failure as Failure)
+    const error = this.#errorOf(refusal.failure as Failure)
     this.#epoch = refusal.epoch
     this.#staging.clear()
     // A run is refused whole, so what is left is exactly the runs before `from`.

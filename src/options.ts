@@ -159,6 +159,9 @@ const millisecondsMax = 2 ** 31 - 1
 /** Which of the two formats a log's files have. */
 export type Format = 'segments' | 'entries'
 
+/** What a log's numbers count from: LSNs from 1, sequences from 0. */
+export const firstNumberOf = (format: Format): 0 | 1 => (format === 'entries' ? 0 : 1)
+
 /** Options with nothing left out. */
 export interface OpenRequest {
   readonly directory: string

@@ -32,14 +32,14 @@ export async function* batches(
   reader: NativeReader,
   signal: AbortSignal | undefined,
   next: number,
-  following?: Following,
+  { following, firstNumber }: { following?: Following; firstNumber?: 0 | 1 } = {},
 ): AsyncGenerator<WalRecord[], void, void> {
   let ahead = readAhead(reader)
   let due = next
   try {
     for (;;) {
       const { failure, bytes, firstLsn, count } = await abortable(ahead, signal)
-      if (failure !== undefined) throw errorOf(failure as Failure)
+      if (failure !== undefined) throw errorOf(failure as Failure, firstNumber)
       if (bytes === undefined) {
         const to = following === undefined ? undefined : await abortable(following(due), signal)
         if (to === undefined) return

@@ -364,7 +364,7 @@ export class Wal implements AsyncDisposable {
     if (to < from) return
     const following = async (next: number) =>
       next <= to && (await log.becomesDurable(next)) ? Math.min(to, log.durableLsn) : undefined
-    yield* batches(log.openReader(from, to), signal, from, follow ? following : undefined)
+    yield* batches(log.openReader(from, to), signal, from, follow ? { following } : {})
   }
 
   /**

@@ -9,6 +9,7 @@ import { type NativeReport, native } from './native.js'
 import {
   directoryOf,
   type Format,
+  firstNumberOf,
   type OpenRequest,
   type Sequences,
   throwIfAborted,
@@ -89,7 +90,8 @@ export async function* readWhole(
     return to
   }
   const reader = native.openWholeReader(directory, format, sequences, from, to)
-  yield* batches(reader, signal, from ?? 0, follow ? following : undefined)
+  const firstNumber = firstNumberOf(format)
+  yield* batches(reader, signal, from ?? 0, follow ? { following, firstNumber } : { firstNumber })
 }
 
 /** Check every byte of a log. */
@@ -106,7 +108,7 @@ export async function verifyWhole(
   const timer = onProgress === undefined ? undefined : setInterval(tell, progressMs)
   try {
     const verified = await abortable(native.verifyLog(directory, format, sequences, watch), signal)
-    if (verified.failure !== undefined) throw errorOf(verified.failure as Failure)
+    if (verified.failure !== undefined) throw errorOf(verified.failure as Failure, firstNumberOf(format))
     return reportOf(verified.report as NativeReport)
   } finally {
     clearInterval(timer)
@@ -138,7 +140,7 @@ export async function salvageWhole(
   let next: number | undefined
   let told = 0
   try {
-    for await (const batch of batches(reader, signal, 0)) {
+    for await (const batch of batches(reader, signal, 0, { firstNumber: firstNumberOf(format) })) {
       const [{ lsn }] = batch as [WalRecord]
       if (log === undefined) {
         const { firstLsn, segmentBytes } = native.salvageExtent(reader)

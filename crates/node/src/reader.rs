@@ -27,7 +27,7 @@ enum State {
     Ahead(Open),
     Open(Box<dyn Source>),
     /// What is intact of a damaged log.
-    Salvage(Salvager),
+    Salvage(Box<Salvager>),
     /// Nothing of it any more but what there should have been: only at the end all of that is known.
     Salvaged(NativeExtent),
     /// It could not be opened; the first chunk tells.
@@ -78,7 +78,7 @@ pub fn open_salvage(directory: String, format: String) -> NativeReader {
         if format == "entries" {
             key_value::salvage(fs, &directory).map(State::Open)
         } else {
-            ringbolt_core::wal::salvage(fs, Path::new(&directory)).map(State::Salvage)
+            ringbolt_core::wal::salvage(fs, Path::new(&directory)).map(|salvager| State::Salvage(Box::new(salvager)))
         }
     })
 }

@@ -519,24 +519,11 @@ impl Handle {
             return Err(Error::new(Code::WalClosed, "reading a log that is not open"));
         };
         if from < status.first_lsn {
-<<<<<<< HEAD
-            return Err(reader::truncated(&self.shared.options.directory, from, status.first_lsn));
-=======
-            let first = status.first_lsn;
-            // What users of a key-value log count by is one less.
-            let (what, less) = match self.shared.options.format {
-                Format::Segments => ("LSN", 0),
-                Format::Entries { .. } => ("sequence", 1),
-            };
-            let message = format!(
-                "reading from {what} {}: the log was truncated and begins with {what} {}",
-                from.saturating_sub(less),
-                first - less
-            );
-            return Err(Error::new(Code::WalTruncated, message)
-                .path(&self.shared.options.directory)
-                .with(|details| details.first_lsn = Some(first)));
->>>>>>> 3bcf5aa40109d0ef911ef61ef13647f8bd2b8f47
+            let directory = &self.shared.options.directory;
+            return Err(match self.shared.options.format {
+                Format::Segments => reader::truncated(directory, from, status.first_lsn),
+                Format::Entries { .. } => key_value::truncated(directory, from, status.first_lsn),
+            });
         }
         let directory = self.shared.options.directory.clone();
         let to = to.min(status.durable_lsn);

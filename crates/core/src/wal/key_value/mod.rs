@@ -50,7 +50,7 @@ use std::sync::Arc;
 use ringbolt_disk::Fs;
 
 pub(crate) use self::log::Log;
-pub(crate) use self::reader::Reader;
+pub(crate) use self::reader::{Reader, truncated};
 pub(crate) use self::recovery::{Recovered, recover};
 use crate::error::Result;
 use crate::wal::handle::Sequences;

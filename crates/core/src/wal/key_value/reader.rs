@@ -271,14 +271,7 @@ impl Reader {
     }
 
     fn truncated(&self, first: u64) -> Error {
-        let message = format!(
-            "reading from sequence {}: the log was truncated and begins with sequence {}",
-            self.due.unwrap_or(self.from.saturating_sub(1)),
-            first.saturating_sub(1)
-        );
-        Error::new(Code::WalTruncated, message)
-            .path(&self.directory)
-            .with(|details| details.first_lsn = Some(first))
+        truncated(&self.directory, self.due.map_or(self.from, |due| due + 1), first)
     }
 
     fn damaged_file(&self, number: u64, reason: &str) -> Error {
@@ -316,6 +309,16 @@ impl Source for Reader {
             _ => Ok(Some(chunk).filter(|chunk| chunk.count > 0)),
         }
     }
+}
+
+/// The records from LSN `from` on are not all kept. Messages speak of sequences, which are one less.
+pub(crate) fn truncated(directory: &Path, from: u64, first_lsn: u64) -> Error {
+    let (from, first) = (from.saturating_sub(1), first_lsn.saturating_sub(1));
+    let message =
+        format!("reading from sequence {from}: the log was truncated and begins with sequence {first}");
+    Error::new(Code::WalTruncated, message)
+        .path(directory)
+        .with(|details| details.first_lsn = Some(first_lsn))
 }
 
 impl fmt::Debug for Reader {
