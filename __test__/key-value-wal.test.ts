@@ -105,8 +105,6 @@ test.each(['01', '05', '10', '17', '30'])(
       segment: 0,
       offset: torn.length - Number(name),
       firstLsn: 1,
-    }))).toMatchObject({
-      code: 'ERR_WAL_DAMAGED',
     })
     expect(await KeyValueWal.verify(damaged, { sequences: 'any' })).toMatchObject({
       ok: false,

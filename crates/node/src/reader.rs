@@ -78,7 +78,8 @@ pub fn open_salvage(directory: String, format: String) -> NativeReader {
         if format == "entries" {
             key_value::salvage(fs, &directory).map(State::Open)
         } else {
-            ringbolt_core::wal::salvage(fs, Path::new(&directory)).map(|salvager| State::Salvage(Box::new(salvager)))
+            ringbolt_core::wal::salvage(fs, Path::new(&directory))
+                .map(|salvager| State::Salvage(Box::new(salvager)))
         }
     })
 }

@@ -35,14 +35,18 @@
 //!    so the next sequence is never lost. (`Log::next_removal`)
 //! 5. After a failure no watermark moves and nothing more is submitted. (`Log::fail`)
 
+mod finding;
 mod log;
 mod mark;
+mod names;
 mod reader;
 mod recovery;
 mod requests;
 mod salvage;
 mod scan;
+mod search;
 mod verify;
+mod write;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use ringbolt_disk::{Fs, OpenOptions};
 
-use super::scan::{self, Finding, LogFiles, Names, look, not_found, read_synced, reading};
+use super::finding::{Finding, look};
+use super::names::{self, Names, not_found, read_synced, reading};
+use super::scan::LogFiles;
 use crate::error::{Code, Error, Result};
 use crate::format::entry::{CRC_BYTES, HEAD_BYTES};
 use crate::format::log_file_name;
@@ -255,7 +257,7 @@ impl Reader {
         let mut files = LogFiles::open(&*self.fs, &self.directory, self.sequences, &self.numbers()?)?;
         files.synced = match synced {
             Some(Ok(synced)) => Some(synced),
-            Some(Err(refusal)) => return Err(scan::bad_synced(&self.directory, &refusal)),
+            Some(Err(refusal)) => return Err(names::bad_synced(&self.directory, &refusal)),
             None => None,
         };
         Ok(files)
@@ -275,7 +277,7 @@ impl Reader {
     }
 
     fn damaged_file(&self, number: u64, reason: &str) -> Error {
-        scan::damaged_file(&self.directory, number, reason)
+        names::damaged_file(&self.directory, number, reason)
     }
 }
 

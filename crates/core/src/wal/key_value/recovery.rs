@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use ringbolt_disk::{Buffer, File, Fs};
 
+use super::finding::Finding;
 use super::log::Start;
+use super::names::{self, Names};
 use super::requests::make_file;
-use super::scan::{self, Finding, LogFiles, Names, Scan};
+use super::scan::{LogFiles, Scan};
 use super::{LogFile, mark};
 use crate::error::{Code, Error, Result};
 use crate::format::entry::SEQUENCE_MAX;
@@ -142,9 +144,9 @@ impl Opening<'_> {
         }
         locks.sign(lock)?;
         let mut files = LogFiles::open(fs, directory, sequences, &names.files)?;
-        files.synced = match scan::read_synced(fs, directory)? {
+        files.synced = match names::read_synced(fs, directory)? {
             Some(Ok(synced)) => Some(synced),
-            Some(Err(refusal)) => return Err(scan::bad_synced(directory, &refusal)),
+            Some(Err(refusal)) => return Err(names::bad_synced(directory, &refusal)),
             None => None,
         };
         let scan = files.scan(self.options.check, progress)?;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use ringbolt_disk::Fs;
 
+use super::finding::Finding;
+use super::names::{Names, not_found};
 use super::reader::push_body;
-use super::scan::{Finding, LogFile, LogFiles, Names, not_found};
+use super::scan::{LogFile, LogFiles};
 use crate::error::Result;
 use crate::wal::handle::Sequences;
 use crate::wal::reader::{Chunk, Source};

@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use ringbolt_disk::{EntryKind, Fs, OpenOptions};
+use ringbolt_disk::{Fs, OpenOptions};
 
+use super::finding::{Finding, break_reason, look};
+use super::names::{damaged_file, reading};
 use crate::error::{Code, Error, Result};
-use crate::format::entry::{self, Entry, MAGIC, MAGIC_AT, RECORD_BYTES_MIN};
-use crate::format::synced::{SYNCED_BYTES, Synced};
-use crate::format::{LOCK_NAME, Refusal, SYNCED_NAME, is_temporary, log_file_name, parse_log_file_name};
+use crate::format::entry::RECORD_BYTES_MIN;
+use crate::format::log_file_name;
+use crate::format::synced::Synced;
 use crate::planted::{self, Bug};
 use crate::wal::batch::ENTRIES_BYTES_MAX;
 use crate::wal::handle::{Check, Sequences};
@@ -16,68 +18,6 @@ use crate::wal::scan::{Progress, Window};
 
 /// Between two calls of `progress`.
 const PROGRESS_BYTES: u64 = 1 << 20;
-
-/// Where a search for a record reads at once.
-const SEARCH_BYTES: u64 = 64 << 10;
-
-/// What a directory holds.
-#[derive(Debug, Default)]
-pub(crate) struct Names {
-    /// Numbers of files, ascending.
-    pub(crate) files: Vec<u64>,
-    pub(crate) has_synced: bool,
-    /// A SYNCED that never got its name.
-    pub(crate) has_temporary: bool,
-    /// Something that is no part of a log.
-    pub(crate) stranger: Option<String>,
-}
-
-impl Names {
-    /// # Errors
-    /// `ERR_WAL_UNSUPPORTED` where what has a file's name is none (W17: amaters never comes back from that).
-    pub(crate) fn look(fs: &dyn Fs, directory: &Path) -> Result<Self> {
-        let mut names = Self::default();
-        if fs.stat(directory).map_err(reading)?.is_none() {
-            return Ok(names);
-        }
-        for entry in fs.list(directory).map_err(reading)? {
-            let name = entry.name.to_string_lossy();
-            match parse_log_file_name(&name) {
-                Some(number) if entry.kind == EntryKind::File => names.files.push(number),
-                Some(_) => return Err(not_a_file(&directory.join(&entry.name), entry.kind)),
-                None if name == SYNCED_NAME => names.has_synced = true,
-                None if is_temporary(&name) => {
-                    names.has_temporary |= name.strip_suffix(".tmp") == Some(SYNCED_NAME);
-                }
-                None if name == LOCK_NAME || name == "lost+found" => {}
-                None => {
-                    names.stranger.get_or_insert(name.into_owned());
-                }
-            }
-        }
-        names.files.sort_unstable();
-        Ok(names)
-    }
-
-    pub(crate) fn is_a_log(&self) -> bool {
-        self.has_synced || !self.files.is_empty()
-    }
-}
-
-fn not_a_file(path: &Path, kind: EntryKind) -> Error {
-    let found = match kind {
-        EntryKind::Directory => "a directory",
-        EntryKind::File | EntryKind::Other => "something else",
-    };
-    let message = format!(
-        "{}: {found} has the name of a log's file; move it away. No byte was changed",
-        path.display()
-    );
-    Error::new(Code::WalUnsupported, message).path(path).with(|details| {
-        details.found = Some(found.to_owned());
-        details.expected = Some("a file".to_owned());
-    })
-}
 
 /// A file of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,21 +38,6 @@ pub(crate) struct LogFiles<'a> {
     pub(crate) files: Vec<LogFile>,
     /// What SYNCED says, where there is one.
     pub(crate) synced: Option<Synced>,
-}
-
-/// What there is at a place where a record is due.
-#[derive(Debug)]
-pub(crate) enum Finding {
-    /// A record: its sequence, and its length in the file.
-    Record { sequence: u64, bytes: u64 },
-    /// The file ends here.
-    End,
-    /// No record, for this reason.
-    Bad(String),
-    /// A record, and not the one that follows.
-    Break { sequence: u64, due: u64, bytes: u64 },
-    /// A record whose sequence nobody can count.
-    Unsupported(Refusal),
 }
 
 /// How a log ends.
@@ -352,55 +277,6 @@ impl<'a> LogFiles<'a> {
         }))
     }
 
-    /// The length that a bad record claims; 0 where it is none that a record has.
-    pub(crate) fn claimed_bytes(&self, index: usize, offset: u64) -> Result<u64> {
-        if self.files[index].bytes - offset < 4 {
-            return Ok(0);
-        }
-        let mut window = self.window(index)?;
-        let length = window.get(self.fs, offset, 4)?.first_chunk().expect("four bytes");
-        Ok(entry::claimed_bytes(*length).unwrap_or(0) as u64)
-    }
-
-    /// The first record that begins at or behind `from` of a file and whose place and sequence `accept` takes. Every
-    /// offset is looked at: behind a torn write nothing says where a record begins.
-    pub(crate) fn find(
-        &self,
-        index: usize,
-        from: u64,
-        accept: impl Fn(u64, u64) -> bool,
-    ) -> Result<Option<(u64, u64)>> {
-        let end = self.files[index].bytes;
-        // One to search with, one to look far ahead with, so that neither moves the other's.
-        let (mut near, mut far) = (self.window(index)?, self.window(index)?);
-        let mut start = from;
-        while start + (RECORD_BYTES_MIN as u64) <= end {
-            let len = SEARCH_BYTES.min(end - start) as usize;
-            let bytes = near.get(self.fs, start, len)?;
-            let candidates: Vec<u64> = bytes[MAGIC_AT..]
-                .windows(MAGIC.len())
-                .enumerate()
-                .filter(|(_, four)| *four == MAGIC)
-                .map(|(at, _)| start + at as u64)
-                .collect();
-            for at in candidates {
-                if is_plausible(self.fs, &mut far, at, end - at)?
-                    && let Ok(bytes) = record(self.fs, &mut far, at, end - at)?
-                    && let Ok(Entry { sequence, .. }) = entry::parse(bytes)
-                    && accept(at, sequence)
-                {
-                    return Ok(Some((at, sequence)));
-                }
-            }
-            if start + len as u64 == end {
-                break;
-            }
-            // A magic may lie across the border.
-            start += (len - MAGIC_AT - MAGIC.len() + 1) as u64;
-        }
-        Ok(None)
-    }
-
     fn check_end(&self, index: usize, end: u64, due: Option<u64>) -> Result<()> {
         match self.lost_end(index, end) {
             Some(reason) => Err(self.damaged(index, end, due, None, &reason)),
@@ -414,28 +290,6 @@ impl<'a> LogFiles<'a> {
         let synced = self.synced.filter(|synced| synced.file == number && synced.offset > end)?;
         let durable = synced.offset;
         Some(format!("the file ends, and SYNCED says that everything before offset {durable} was durable"))
-    }
-
-    /// Where to go on behind a place that is bad: at the end that the record there claims, where that is the file's or
-    /// another record begins there (so that a whole record stored as a value is not taken for one of ours), else at
-    /// the next record, wherever it begins.
-    pub(crate) fn resync(&self, index: usize, offset: u64) -> Result<Option<u64>> {
-        let end = self.files[index].bytes;
-        let claimed = self.claimed_bytes(index, offset)?;
-        let claimed_end = offset + claimed;
-        if claimed > 0 && claimed_end <= end {
-            let mut window = self.window(index)?;
-            let has_magic = window.get(self.fs, offset + MAGIC_AT as u64, MAGIC.len())? == MAGIC;
-            if has_magic && claimed_end == end {
-                return Ok(None);
-            }
-            if has_magic
-                && matches!(self.look(index, &mut window, claimed_end, None)?, Finding::Record { .. })
-            {
-                return Ok(Some(claimed_end));
-            }
-        }
-        Ok(self.find(index, offset + 1, |_, _| true)?.map(|(at, _)| at))
     }
 
     /// A break in the sequences is never the mark of a torn write: damage; a sequence above all others: unsupported.
@@ -484,138 +338,7 @@ impl<'a> LogFiles<'a> {
     }
 }
 
-/// The error for a file that is wrong as a whole.
-pub(crate) fn damaged_file(directory: &Path, number: u64, reason: &str) -> Error {
-    let path = directory.join(log_file_name(number));
-    let message = format!(
-        "file {number} ({}): {reason}. No byte was changed: restore the file from a copy",
-        path.display()
-    );
-    Error::new(Code::WalDamaged, message).path(path).with(|details| {
-        details.reason = Some(reason.to_owned());
-        details.segment = Some(number);
-        details.offset = Some(0);
-    })
-}
-
-/// Why a record is not the one that follows.
-pub(crate) fn break_reason(sequence: u64, due: u64) -> String {
-    format!(
-        "a record of sequence {sequence}, expected {due} (if the sequences of this log are not to rise by one, open it \
-         with `sequences: 'any'`)"
-    )
-}
-
-/// What is at `offset` of a file with `left` bytes from there on, where the record of sequence `due`, if that is known,
-/// should be?
-pub(crate) fn look(
-    fs: &dyn Fs,
-    window: &mut Window,
-    offset: u64,
-    left: u64,
-    due: Option<u64>,
-) -> Result<Finding> {
-    if left == 0 {
-        return Ok(Finding::End);
-    }
-    let bytes = match record(fs, window, offset, left)? {
-        Ok(bytes) => bytes,
-        Err(reason) => return Ok(Finding::Bad(reason)),
-    };
-    let sequence = match entry::parse(bytes) {
-        Ok(Entry { sequence, .. }) => sequence,
-        Err(refusal @ Refusal::Unsupported { .. }) => return Ok(Finding::Unsupported(refusal)),
-        Err(refusal) => return Ok(Finding::Bad(refusal.to_string())),
-    };
-    match due {
-        Some(due) if due != sequence => Ok(Finding::Break { sequence, due, bytes: bytes.len() as u64 }),
-        _ => Ok(Finding::Record { sequence, bytes: bytes.len() as u64 }),
-    }
-}
-
-/// The bytes of what could be a record at `at`, with `left` bytes left in the file; or why none can be there.
-pub(crate) fn record<'w>(
-    fs: &dyn Fs,
-    window: &'w mut Window,
-    at: u64,
-    left: u64,
-) -> Result<Result<&'w [u8], String>> {
-    if left < RECORD_BYTES_MIN as u64 {
-        return Ok(Err(format!("{left} bytes, too few for a record")));
-    }
-    let head = window.get(fs, at, MAGIC_AT + MAGIC.len())?;
-    let claimed = match entry::claimed_bytes(*head.first_chunk().expect("eight bytes")) {
-        Ok(claimed) => claimed,
-        Err(refusal) => return Ok(Err(refusal.to_string())),
-    };
-    let magic = &head[MAGIC_AT..];
-    if magic != MAGIC {
-        let (found, expected) = (magic.escape_ascii().to_string(), MAGIC.escape_ascii());
-        return Ok(Err(format!("record magic \"{found}\", expected \"{expected}\"")));
-    }
-    if claimed as u64 > left {
-        return Ok(Err(format!("a record of {claimed} bytes, and the file ends after {left}")));
-    }
-    Ok(Ok(window.get(fs, at, claimed)?))
-}
-
-/// Whether the lengths of what could be a record agree. A search looks at this first: a value full of what looks like
-/// the beginning of a long record would else be read again for each of them.
-fn is_plausible(fs: &dyn Fs, window: &mut Window, at: u64, left: u64) -> Result<bool> {
-    if left < RECORD_BYTES_MIN as u64 {
-        return Ok(false);
-    }
-    let lengths = entry::Lengths::of(window.get(fs, at, RECORD_BYTES_MIN)?.first_chunk().expect("as long"));
-    let Some(value_at) = lengths.value_length_at().filter(|&value_at| value_at + 4 <= left) else {
-        return Ok(false);
-    };
-    let value_bytes = window.get(fs, at + value_at, 4)?.first_chunk().expect("four bytes");
-    Ok(lengths.agree_with(u32::from_le_bytes(*value_bytes)))
-}
-
-/// What SYNCED says; `None` where there is none.
-///
-/// # Errors
-/// `ERR_WAL_IO`; in the inner result why its bytes say nothing.
-pub(crate) fn read_synced(fs: &dyn Fs, directory: &Path) -> Result<Option<Result<Synced, Refusal>>> {
-    let file = match fs.open(&directory.join(SYNCED_NAME), OpenOptions::READ) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(reading(error)),
-    };
-    let mut bytes = [0; SYNCED_BYTES + 1];
-    let read = fs.read_at(&file, 0, &mut bytes).map_err(reading)?;
-    Ok(Some(Synced::decode(&bytes[..read])))
-}
-
-/// The error for a SYNCED that cannot be read.
-pub(crate) fn bad_synced(directory: &Path, refusal: &Refusal) -> Error {
-    let path = directory.join(SYNCED_NAME);
-    if matches!(refusal, Refusal::Unsupported { .. }) {
-        return crate::wal::scan::unsupported_at(&path, None, refusal);
-    }
-    let message = format!(
-        "{}: {refusal}; without it nothing says how far the log must reach. No byte was changed: restore the file from \
-         a copy, or remove it to have the log judged like one that amaters wrote",
-        path.display()
-    );
-    Error::new(Code::WalDamaged, message)
-        .path(path)
-        .with(|details| details.reason = Some(refusal.to_string()))
-}
-
 fn file_bytes(fs: &dyn Fs, path: &Path) -> ringbolt_disk::Result<u64> {
     let file = fs.open(path, OpenOptions::READ)?;
     fs.len(&file)
-}
-
-/// The error where there is no log.
-pub(crate) fn not_found(directory: &Path) -> Error {
-    let message = format!("{}: there is no key-value log here", directory.display());
-    Error::new(Code::WalNotFound, message).path(directory)
-}
-
-/// A failed system call while reading.
-pub(crate) fn reading(error: ringbolt_disk::Error) -> Error {
-    Error::io("reading the log", error)
 }

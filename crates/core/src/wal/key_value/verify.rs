@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ringbolt_disk::Fs;
 
-use super::scan::{self, Finding, LogFiles, Names, break_reason};
+use super::finding::{Finding, break_reason};
+use super::names::{self, Names};
+use super::scan::LogFiles;
 use crate::error::Result;
 use crate::format::Refusal;
 use crate::format::entry::{CRC_BYTES, HEAD_BYTES};
@@ -24,10 +26,10 @@ pub(super) fn verify(
 ) -> Result<Report> {
     let began = fs.now();
     // SYNCED first: whatever it claims is in the files that are looked at after it.
-    let synced = scan::read_synced(fs, directory)?;
+    let synced = names::read_synced(fs, directory)?;
     let names = Names::look(fs, directory)?;
     if !names.is_a_log() {
-        return Err(scan::not_found(directory));
+        return Err(names::not_found(directory));
     }
     let mut files = LogFiles::open(fs, directory, sequences, &names.files)?;
     let mut check = Check::default();
@@ -38,7 +40,7 @@ pub(super) fn verify(
     }
     check.numbers(&files);
     check.records(&files, progress)?;
-    Ok(check.report(&files, fs.now().since(began)))
+    Ok(check.report(fs.now().since(began)))
 }
 
 /// What was found so far.
@@ -150,14 +152,13 @@ impl Check {
         self.lsns = Some((first.min(lsn), last.max(lsn)));
     }
 
-    fn report(self, files: &LogFiles<'_>, duration: Duration) -> Report {
+    fn report(self, duration: Duration) -> Report {
         let verdict = match () {
             () if self.is_unsupported => Verdict::Unsupported,
             () if !self.damage.is_empty() => Verdict::Damage,
             () if self.torn.is_some() => Verdict::Torn,
             () => Verdict::Clean,
         };
-        debug_assert!(self.segments <= files.files.len() as u64);
         let (first_lsn, last_lsn) = self.lsns.unwrap_or((1, 0));
         Report {
             verdict,
