@@ -9,8 +9,11 @@ const outOfRange = expect.objectContaining({ name: 'RangeError', code: 'ERR_OUT_
 test('what_is_left_out_has_the_documented_default', () => {
   expect(openRequest('/a/b', undefined)).toEqual({
     directory: '/a/b',
+    format: 'segments',
+    sequences: 'strict',
     ack: 'durable',
     create: true,
+    createOnly: false,
     segmentBytes: 64 * 1024 * 1024,
     queueBytesMax: 64 * 1024 * 1024,
     sync: 'auto',
@@ -93,8 +96,18 @@ test('an_lsn_is_a_safe_integer_or_a_bigint', () => {
 })
 
 test('ranges_and_acks_are_checked', () => {
-  expect(readRequest(undefined)).toEqual({ from: undefined, to: undefined, signal: undefined })
-  expect(readRequest({ from: 3n, to: 2 })).toEqual({ from: 3, to: 2, signal: undefined })
+  expect(readRequest(undefined)).toEqual({
+    from: undefined,
+    to: undefined,
+    follow: false,
+    signal: undefined,
+  })
+  expect(readRequest({ from: 3n, to: 2, follow: true })).toEqual({
+    from: 3,
+    to: 2,
+    follow: true,
+    signal: undefined,
+  })
   expect(() => readRequest({ from: 'x' })).toThrow(wrongType)
   expect(() => readRequest({ to: -1 })).toThrow(outOfRange)
   expect(() => readRequest(5)).toThrow(wrongType)

@@ -7,8 +7,10 @@ import { root } from './helpers.js'
 /** From the top down. A file imports only from floors below its own. */
 const floors = [
   ['index'],
-  ['wal'],
-  ['log', 'records'],
+  ['wal', 'key-value-wal'],
+  ['collected', 'entry', 'figures', 'whole-log'],
+  ['records'],
+  ['log'],
   ['environment', 'options', 'staging', 'waiters'],
   ['native'],
   ['errors'],

@@ -3,6 +3,8 @@
  *
  * @packageDocumentation
  */
+
+export type { KeyValueEntry, KeyValueRecord } from './entry.js'
 export {
   BackendError,
   type BackendErrorCode,
@@ -12,6 +14,20 @@ export {
   WalError,
   type WalErrorCode,
 } from './errors.js'
-export type { Ack, AppendOptions, Backend, Progress, ReadOptions, WalOptions } from './options.js'
+export type { WalRecovery, WalStats } from './figures.js'
+export { type KeyValueReadOptions, KeyValueWal, type KeyValueWholeOptions } from './key-value-wal.js'
+export type { WalRange } from './log.js'
+export type {
+  Ack,
+  AppendOptions,
+  Backend,
+  KeyValueWalOptions,
+  Progress,
+  ReadOptions,
+  Sequences,
+  WalOptions,
+  WholeOptions,
+} from './options.js'
 export type { WalRecord } from './records.js'
-export { type SegmentInfo, Wal, type WalRange, type WalRecovery, type WalStats } from './wal.js'
+export { type SegmentInfo, Wal } from './wal.js'
+export type { SalvageReport, WalReport } from './whole-log.js'

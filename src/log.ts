@@ -49,6 +49,14 @@ const { nextTick } = process
 const status = new Float64Array(Object.keys(Status).length)
 const statusBytes = Buffer.from(status.buffer)
 
+/** The LSNs of a batch. */
+export interface WalRange {
+  /** Of the first record. */
+  first: number
+  /** Of the last record. */
+  last: number
+}
+
 export class Log implements Watcher {
   readonly directory: string
   readonly #queueBytesMax: number
@@ -200,7 +208,7 @@ export class Log implements Watcher {
     return lsn
   }
 
-  appendBatch(records: readonly Uint8Array[], durable: boolean): Promise<{ first: number; last: number }> {
+  appendBatch(records: readonly Uint8Array[], durable: boolean): Promise<WalRange> {
     this.check()
     let size = 0
     let weight = 0
@@ -358,12 +366,12 @@ export class Log implements Watcher {
 
   drained(): Promise<number> {
     this.check()
-    if (this.#isDrained()) return Promise.resolve(0)
+    if (this.isDrained()) return Promise.resolve(0)
     this.#hold()
     return this.#drains.wait(0)
   }
 
-  #isDrained(): boolean {
+  isDrained(): boolean {
     return this.queuedBytes < this.#queueBytesMax / 2
   }
 
@@ -466,7 +474,7 @@ export class Log implements Watcher {
       const failure = native.failure(this.#id) as Failure | null
       if (failure !== null) this.#fail(errorOf(failure))
     }
-    if (this.#drains.count > 0 && this.#isDrained()) this.#drains.settle(0)
+    if (this.#drains.count > 0 && this.isDrained()) this.#drains.settle(0)
     if (ended) this.#end()
     else if (this.#holds && !this.#isOutstanding()) this.#letGo()
   }

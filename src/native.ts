@@ -8,6 +8,7 @@ import { BackendError } from './errors.js'
 export type {
   NativeOpened,
   NativeReader,
+  NativeReport,
   NativeSegment,
   NativeWalOptions,
   NativeWalStats,

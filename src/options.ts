@@ -91,6 +91,35 @@ export interface WalOptions {
   signal?: AbortSignal
 }
 
+/** How to open a key-value log. Each is optional; those it shares with {@link WalOptions} mean the same. */
+export interface KeyValueWalOptions extends Omit<WalOptions, 'segmentBytes' | 'directIo'> {
+  /**
+   * Size in bytes above which the log goes on in a new file: 4096 to 1 GiB. An entry is never split, so a file may be
+   * larger by one.
+   *
+   * @defaultValue 64 MiB
+   */
+  fileBytesMax?: number
+  /**
+   * What sequences a file may have: each one more than the one before (`'strict'`: anything else is damage), or any,
+   * as amaters' ring writer takes them from its caller.
+   *
+   * @defaultValue `'strict'`
+   */
+  sequences?: Sequences
+}
+
+/** What is asked of the sequences in a key-value log's files. */
+export type Sequences = 'strict' | 'any'
+
+/** How to check or to salvage a whole log. */
+export interface WholeOptions {
+  /** Gives up: the promise rejects with `signal.reason`. */
+  signal?: AbortSignal
+  /** Is told, a few times a second, how far it has come. */
+  onProgress?: (progress: Progress) => void
+}
+
 /** How far something long has come. */
 export interface Progress {
   /** Bytes done. */
@@ -127,11 +156,20 @@ const grain = 4096
 /** The longest a timer or a lock can be told to wait, in milliseconds: about 24 days, as in Node. */
 const millisecondsMax = 2 ** 31 - 1
 
+/** Which of the two formats a log's files have. */
+export type Format = 'segments' | 'entries'
+
 /** Options with nothing left out. */
 export interface OpenRequest {
   readonly directory: string
+  readonly format: Format
+  /** Of a key-value log. */
+  readonly sequences: Sequences
   readonly ack: Ack
   readonly create: boolean
+  /** Refuse a log that is there already. */
+  readonly createOnly: boolean
+  /** Of a key-value log: the size above which it goes on in a new file. */
   readonly segmentBytes: number
   readonly queueBytesMax: number
   readonly sync: 'auto' | 'dsync' | 'fdatasync'
@@ -148,15 +186,39 @@ export interface OpenRequest {
 export function openRequest(directory: unknown, options: unknown): OpenRequest {
   const path = directoryOf(directory)
   const given = objectOf<keyof WalOptions>('options', options)
-  const backend = oneOf('options.backend', given.backend, ['auto', 'io_uring', 'threads'], 'auto')
   const segmentBytes = integerOf('options.segmentBytes', given.segmentBytes, MiB, 1024 * MiB, 64 * MiB)
   if (segmentBytes % grain !== 0)
     throw outOfRange('options.segmentBytes', `a multiple of ${grain}`, segmentBytes)
-  const request: OpenRequest = {
-    directory: path,
+  const directIo = booleanOf('options.directIo', given.directIo, true)
+  return { ...commonRequest(path, given), format: 'segments', sequences: 'strict', segmentBytes, directIo }
+}
+
+/** The same for a key-value log. */
+export function openKeyValueRequest(directory: unknown, options: unknown): OpenRequest {
+  const path = directoryOf(directory)
+  const given = objectOf<keyof KeyValueWalOptions>('options', options)
+  const fileBytesMax = integerOf('options.fileBytesMax', given.fileBytesMax, grain, 1024 * MiB, 64 * MiB)
+  const sequences = sequencesOf(options)
+  // Entries share blocks, which only the page cache can write.
+  const own = { format: 'entries', sequences, segmentBytes: fileBytesMax, directIo: false } as const
+  return { ...commonRequest(path, given), ...own }
+}
+
+/** The `sequences` among the options of a call about a key-value log. */
+export function sequencesOf(options: unknown): Sequences {
+  const { sequences } = objectOf<'sequences'>('options', options)
+  return oneOf('options.sequences', sequences, ['strict', 'any'], 'strict')
+}
+
+type Common = Omit<OpenRequest, 'format' | 'sequences' | 'segmentBytes' | 'directIo'>
+
+function commonRequest(directory: string, given: Given<keyof WalOptions>): Common {
+  const backend = oneOf('options.backend', given.backend, ['auto', 'io_uring', 'threads'], 'auto')
+  const request: Common = {
+    directory,
+    createOnly: false,
     ack: ackOf('options.ack', given.ack, 'durable'),
     create: booleanOf('options.create', given.create, true),
-    segmentBytes,
     queueBytesMax: integerOf(
       'options.queueBytesMax',
       given.queueBytesMax,
@@ -165,7 +227,6 @@ export function openRequest(directory: unknown, options: unknown): OpenRequest {
       64 * MiB,
     ),
     sync: oneOf('options.sync', given.sync, ['auto', 'dsync', 'fdatasync'], 'auto'),
-    directIo: booleanOf('options.directIo', given.directIo, true),
     lockTimeoutMs: integerOf('options.lockTimeoutMs', given.lockTimeoutMs, 0, millisecondsMax, 250),
     check: oneOf('options.check', given.check, ['tail', 'all'], 'tail'),
     syncIntervalMs: integerOf('options.syncIntervalMs', given.syncIntervalMs, 1, millisecondsMax, 1000),
@@ -202,6 +263,21 @@ export function readRequest(options: unknown): ReadRequest {
   }
 }
 
+/** The options of a call that looks at a whole log, checked. */
+export interface WholeRequest {
+  readonly signal: AbortSignal | undefined
+  readonly onProgress: ((progress: Progress) => void) | undefined
+}
+
+/** Check the options of such a call. */
+export function wholeRequest(options: unknown): WholeRequest {
+  const given = objectOf<keyof WholeOptions>('options', options)
+  return {
+    signal: signalOf('options.signal', given.signal),
+    onProgress: functionOf('options.onProgress', given.onProgress),
+  }
+}
+
 /** The `ack` among the options of an append. */
 export function appendAck(options: unknown, fallback: Ack): Ack {
   return ackOf('options.ack', objectOf<'ack'>('options', options).ack, fallback)
@@ -220,20 +296,23 @@ function ackOf(name: string, value: unknown, fallback: Ack): Ack {
   return oneOf(name, value, ['durable', 'written'], fallback)
 }
 
-function directoryOf(value: unknown): string {
+/** An absolute path. */
+export function directoryOf(value: unknown, name = 'directory'): string {
   if (value instanceof URL) {
-    if (value.protocol !== 'file:') throw outOfRange('directory', 'a path or a file: URL', value.href)
-    return directoryOf(fileURLToPath(value))
+    if (value.protocol !== 'file:') throw outOfRange(name, 'a path or a file: URL', value.href)
+    return directoryOf(fileURLToPath(value), name)
   }
-  if (typeof value !== 'string')
-    throw invalidArgType('directory', 'of type string or an instance of URL', value)
+  if (typeof value !== 'string') throw invalidArgType(name, 'of type string or an instance of URL', value)
   // The kernel ends a path at a zero byte: it would name something else.
   if (value === '' || value.includes('\0'))
-    throw outOfRange('directory', 'a path that is not empty and has no zero byte', value)
+    throw outOfRange(name, 'a path that is not empty and has no zero byte', value)
   return resolve(value)
 }
 
-function objectOf<K extends string>(name: string, value: unknown): { readonly [key in K]?: unknown } {
+/** An object that may have these properties, of whatever type. */
+type Given<K extends string> = { readonly [key in K]?: unknown }
+
+function objectOf<K extends string>(name: string, value: unknown): Given<K> {
   if (value === undefined) return {}
   if (typeof value !== 'object' || value === null) throw invalidArgType(name, 'of type object', value)
   return value

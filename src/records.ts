@@ -4,7 +4,7 @@
 import { markAsUntransferable } from 'node:worker_threads'
 import { errorOf, type Failure } from './errors.js'
 import { type NativeReader, native } from './native.js'
-import { throwIfAborted } from './options.js'
+import { type ReadRequest, readRequest, throwIfAborted } from './options.js'
 import { prefixBytes } from './staging.js'
 
 /** A record, as it was appended. */
@@ -94,7 +94,7 @@ function readAhead(reader: NativeReader): ReturnType<typeof native.readChunk> {
 }
 
 /** Wait for `promise`, or until the signal says not to. */
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise
   if (signal.aborted) return Promise.reject(signal.reason)
   return new Promise<T>((resolve, reject) => {
@@ -102,4 +102,15 @@ function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Pro
     signal.addEventListener('abort', abort, { once: true })
     promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
   })
+}
+
+/** What was asked of a read, or why it cannot be had: that is told by the first step. */
+export type Requested = ReadRequest & { failure?: unknown }
+
+export function requested(options: unknown): Requested {
+  try {
+    return readRequest(options)
+  } catch (failure) {
+    return { from: undefined, to: undefined, follow: false, signal: undefined, failure }
+  }
 }

@@ -1,69 +1,37 @@
 /**
  * The log as users see it: arguments are checked here, `Log` does the rest.
  */
+import { collected } from './collected.js'
 import { invalidArgType, outOfRange, WalError } from './errors.js'
-import { Log } from './log.js'
+import { recoveryOf, statsOf, type WalRecovery, type WalStats } from './figures.js'
+import { Log, type WalRange } from './log.js'
 import {
   type Ack,
   type AppendOptions,
   appendAck,
   type Backend,
+  directoryOf,
   lsnOf,
   openRequest,
   type ReadOptions,
-  type ReadRequest,
-  readRequest,
   throwIfAborted,
   type WalOptions,
+  type WholeOptions,
+  wholeRequest,
 } from './options.js'
-import { batches, records, type WalRecord } from './records.js'
+import { batches, type Requested, records, requested, type WalRecord } from './records.js'
 import { bytesOf } from './staging.js'
+import {
+  placeOf,
+  readWhole,
+  type SalvageReport,
+  salvageWhole,
+  verifyWhole,
+  type WalReport,
+} from './whole-log.js'
 
-/** What open found in a log. */
-export interface WalRecovery {
-  /** Records in the log. */
-  records: number
-  /** Segments in the log. */
-  segments: number
-  /** Bytes of a torn tail that were set aside and cut: writes that were never acknowledged as durable. */
-  tornBytes: number
-  /** Where it was cut: the segment, the offset in it in bytes, and the LSN of the record due there. */
-  tornAt?: { segment: number; offset: number; lsn: number }
-  /** Whether the last owner closed the log. False with a torn tail. */
-  cleanShutdown: boolean
-  /** Whether the log was made by this open. */
-  created: boolean
-  /** How long recovery took, in milliseconds. */
-  durationMs: number
-}
-
-/** Figures of a log since it was opened. */
-export interface WalStats {
-  /** Calls of `append`, `appendBatch` and `enqueue` that were accepted, those refused later for want of space too. */
-  appends: number
-  /** Records written. */
-  records: number
-  /** Bytes of records written. */
-  bytes: number
-  /** Writes they were gathered into. */
-  batches: number
-  /** Flushes, and writes that carried their own durability. */
-  syncs: number
-  /** Bytes of records accepted and not yet written. */
-  queuedBytes: number
-  /** Batches at the disk. */
-  inFlight: number
-  /** Age in milliseconds of the oldest submission that is not yet durable: a disk that never answers shows here. */
-  oldestInFlightMs: number
-  /** Segments completed. */
-  rotations: number
-  /** Operations that failed. */
-  errors: number
-  /** Records gathered into one write, on average; 0 before the first. */
-  recordsPerBatch: number
-  /** From submission to the acknowledgement that was asked for, in milliseconds, over all records. */
-  appendLatencyMs: { p50: number; p99: number; max: number }
-}
+/** What a `Wal`'s files hold. */
+const ours = { format: 'segments', sequences: 'strict' } as const
 
 /** A file that holds records of a log. */
 export interface SegmentInfo {
@@ -80,30 +48,6 @@ export interface SegmentInfo {
   /** Whether the log has gone on in the next. */
   sealed: boolean
 }
-
-/** The LSNs of a batch. */
-export interface WalRange {
-  /** Of the first record. */
-  first: number
-  /** Of the last record. */
-  last: number
-}
-
-let isLeakTold = false
-
-/** Closes logs that were collected without `close()`. It holds the `Log`, never the `Wal`. */
-const collected = new FinalizationRegistry<Log>(log => {
-  if (!isLeakTold) {
-    isLeakTold = true
-    process.emitWarning(
-      `the log in ${log.directory} was garbage collected without close(), and is closed now. Call close() yourself, ` +
-        'or declare it with `await using`: until it is collected it stays locked. This is said once.',
-      { type: 'RingboltWarning', code: 'RINGBOLT_WAL_COLLECTED' },
-    )
-  }
-  // Nobody is left to hear how that went.
-  log.close().catch(() => {})
-})
 
 /**
  * A write-ahead log: records go in at the end, get numbers (LSNs) from 1 up without gaps, and are there again,
@@ -159,6 +103,65 @@ export class Wal implements AsyncDisposable {
   static async open(directory: string | URL, options?: WalOptions): Promise<Wal> {
     const request = openRequest(directory, options)
     return new Wal(await Log.open(request), request.ack)
+  }
+
+  /**
+   * Read a log without opening it: without its lock and without changing a byte, also while another process appends
+   * to it, rotates and truncates it, and on a read-only file system. Yields every whole record in order, the newest of
+   * a live log perhaps not durable yet, and ends behind the last; with `follow` it looks for more from time to time,
+   * until it is left or aborted. At damage the records before it come, then the error.
+   *
+   * @throws While iterating. WalError `ERR_WAL_NOT_FOUND`, `ERR_WAL_TRUNCATED`, `ERR_WAL_DAMAGED`, `ERR_WAL_UNSUPPORTED`,
+   * `ERR_WAL_IO`; `signal.reason`
+   *
+   * @example
+   * ```ts
+   * for await (const { lsn, data } of Wal.read('data/orders')) console.log(lsn, String(data))
+   * ```
+   */
+  static read(directory: string | URL, options?: ReadOptions): AsyncIterableIterator<WalRecord> {
+    const request = requested(options)
+    return records(readWhole(placeOf(directory, ours, request), request), request.signal)
+  }
+
+  /**
+   * Check every byte of a log, without opening it: without its lock and without changing a byte. Never rejects for
+   * damage: the report names each damaged place, and says what open would make of the log. Of a log that is being
+   * written everything up to its last whole record is checked.
+   *
+   * @throws WalError `ERR_WAL_NOT_FOUND`, `ERR_WAL_IO`; `signal.reason`
+   *
+   * @example
+   * ```ts
+   * const report = await Wal.verify('data/orders')
+   * if (!report.ok) console.error(report.damage)
+   * ```
+   */
+  static async verify(directory: string | URL, options?: WholeOptions): Promise<WalReport> {
+    return verifyWhole({ ...ours, directory: directoryOf(directory) }, wholeRequest(options))
+  }
+
+  /**
+   * Copy every intact record of a log, damaged or not, into a new log; the source stays as it is. Records get new
+   * LSNs there, without gaps: the report says which became which, and which are lost. `into` must be absent or empty.
+   *
+   * @throws WalError `ERR_WAL_NOT_EMPTY` if there is something in `into`, `ERR_WAL_NOT_FOUND`, `ERR_WAL_NO_SPACE`,
+   * `ERR_WAL_IO`; `signal.reason`
+   *
+   * @example
+   * ```ts
+   * const { records, lost } = await Wal.salvage('data/orders', 'data/orders-saved')
+   * ```
+   */
+  static async salvage(
+    directory: string | URL,
+    into: string | URL,
+    options?: WholeOptions,
+  ): Promise<SalvageReport> {
+    const place = { ...ours, directory: directoryOf(directory) }
+    const request = wholeRequest(options)
+    const target = openRequest(directoryOf(into, 'into'), undefined)
+    return salvageWhole(place, { ...target, createOnly: true }, request)
   }
 
   /**
@@ -425,14 +428,7 @@ export class Wal implements AsyncDisposable {
    * ```
    */
   stats(): WalStats {
-    const { p50Ms, p99Ms, maxMs, ...figures } = this.#log.stats()
-    return {
-      appends: this.#log.appends,
-      ...figures,
-      queuedBytes: this.#log.queuedBytes,
-      recordsPerBatch: figures.batches === 0 ? 0 : figures.records / figures.batches,
-      appendLatencyMs: { p50: p50Ms, p99: p99Ms, max: maxMs },
-    }
+    return statsOf(this.#log)
   }
 
   /**
@@ -522,10 +518,7 @@ export class Wal implements AsyncDisposable {
    * ```
    */
   get recovery(): WalRecovery {
-    const { records, segments, tornBytes, tornAt, cleanShutdown, created, durationMs } = this.#log.opened
-    const recovery: WalRecovery = { records, segments, tornBytes, cleanShutdown, created, durationMs }
-    if (tornAt !== undefined) recovery.tornAt = { ...tornAt }
-    return recovery
+    return recoveryOf(this.#log)
   }
 
   /**
@@ -586,16 +579,5 @@ export class Wal implements AsyncDisposable {
    */
   get closed(): boolean {
     return this.#log.isClosed
-  }
-}
-
-/** What was asked of a read, or why it cannot be had: that is told by the first step. */
-type Requested = ReadRequest & { failure?: unknown }
-
-function requested(options: unknown): Requested {
-  try {
-    return readRequest(options)
-  } catch (failure) {
-    return { from: undefined, to: undefined, follow: false, signal: undefined, failure }
   }
 }

@@ -35,11 +35,25 @@ pub enum Bug {
     UnlinkBeforeHead,
     /// Truncate before the records below are durable.
     TruncateAheadOfDurability,
+    /// Of the key-value log: SYNCED speaks of a write before that is synced.
+    SyncedBeforeSync,
+    /// Of the key-value log: the cut of a torn tail is not synced.
+    CutWithoutSync,
+    /// Acknowledge a durable frame while one before it is not.
+    AcknowledgeOutOfOrder,
+    /// Leave the log's name out of the frame header's checksum.
+    NoLogIdInChecksum,
+    /// Release LOCK when the log fails, before its last completion.
+    UnlockEarly,
+    /// Zero a torn tail and never flush the zeros.
+    ZeroWithoutSync,
+    /// Take records of an epoch that is over: their numbers were taken back, and given out again.
+    RefusedNumbersTwice,
 }
 
 #[cfg(feature = "planted")]
 impl Bug {
-    /// Every one of them.
+    /// Every one that the native log can have.
     pub const ALL: &'static [Self] = &[
         Self::AcknowledgeBeforeFlush,
         Self::DsyncProvesEarlierFrames,
@@ -55,7 +69,15 @@ impl Bug {
         Self::ReadErrorEndsLog,
         Self::UnlinkBeforeHead,
         Self::TruncateAheadOfDurability,
+        Self::AcknowledgeOutOfOrder,
+        Self::NoLogIdInChecksum,
+        Self::UnlockEarly,
+        Self::ZeroWithoutSync,
+        Self::RefusedNumbersTwice,
     ];
+
+    /// Those that only the key-value log can have.
+    pub const KEY_VALUE: &'static [Self] = &[Self::SyncedBeforeSync, Self::CutWithoutSync];
 }
 
 #[cfg(feature = "planted")]

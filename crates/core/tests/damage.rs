@@ -6,6 +6,9 @@
 //! * in the last batch, which nothing proves: a torn tail that is reported and set aside;
 //! * in bytes that are not read: the same records.
 //!
+//! Read without its lock, the log gives the records before the damage and then the same error; a check of the whole
+//! log names the place; and what is saved of it is what is still whole, no less and no more.
+//!
 //! `cargo test -p ringbolt-core --release --test damage -- --ignored` turns over every bit there is and cuts
 //! at every byte.
 
@@ -13,6 +16,7 @@
 mod craft;
 mod support;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +24,7 @@ use craft::{SEGMENT_BYTES, file, files, options, segment};
 use ringbolt_core::format::frame::{HEADER_BYTES, Header, Kind, Place, padded_bytes};
 use ringbolt_core::format::head::{HEAD_BYTES, Head};
 use ringbolt_core::format::{GRAIN, HEAD_NAME, LOCK_NAME, TORN_NAME, TornName, segment_name};
-use ringbolt_core::wal::{Check, Options, TornAt};
+use ringbolt_core::wal::{self, Check, Options, Salvager, Source, TornAt, Verdict};
 use ringbolt_core::{Code, Error};
 use ringbolt_disk::sim::{Image, Sim};
 use support::{DIRECTORY, Log};
@@ -34,6 +38,7 @@ struct Frame {
     to: u64,
     padded_to: u64,
     first_lsn: u64,
+    next_lsn: u64,
     kind: Kind,
 }
 
@@ -43,8 +48,12 @@ struct Machine {
     head: Head,
     frames: Vec<Frame>,
     records: Vec<Vec<u8>>,
+    /// The segments as they were.
+    bytes: Vec<Vec<u8>>,
     /// Where the log goes on, in segment 3.
     tail: u64,
+    /// This case is one of several like it: it is opened, and not read in every other way too.
+    only_opens: Cell<bool>,
 }
 
 /// What damage must come to.
@@ -106,7 +115,9 @@ impl Machine {
         let head = Head::decode(&sim.read_file(file(HEAD_NAME))).expect("a whole HEAD");
         let frames = frames(&sim, &head);
         let tail = frames.last().expect("there are frames").padded_to;
-        let machine = Self { image: sim.image(), head, frames, records, tail };
+        let bytes = segments().map(|(_, path)| sim.read_file(path)).collect();
+        let machine =
+            Self { image: sim.image(), head, frames, records, bytes, tail, only_opens: Cell::new(false) };
         machine.check_shape(&sim);
         machine
     }
@@ -197,6 +208,10 @@ impl Machine {
     /// Open the damaged log, read all of it, and compare with what must come of it.
     fn judge(&self, sim: &Sim, check: Check, expected: Expected, case: &str) {
         let before = files(sim);
+        if check == Check::All && !self.only_opens.get() {
+            self.judge_reading(sim, expected, case);
+            assert!(files(sim) == before, "{case}: reading changed the log");
+        }
         let opening = Log::open(sim, Options { check, ..options() });
         let (log, place) = match (opening, expected) {
             (Ok(log), Expected::Damage(place)) => (log, place),
@@ -216,6 +231,98 @@ impl Machine {
         let whole = self.frames.iter().find(|frame| frame.segment == 3).expect("some").first_lsn;
         let rest = log.read(whole).unwrap_or_else(|error| panic!("{case}: {error:?}"));
         assert!(rest == self.records[whole as usize - 1..], "{case}: what is not damaged can be read");
+    }
+
+    /// Read the damaged log without its lock, check it, and save what is left of it.
+    fn judge_reading(&self, sim: &Sim, expected: Expected, case: &str) {
+        let fs = sim.disk().fs;
+        let directory = Path::new(DIRECTORY);
+        let last = self.last();
+        let end = match expected {
+            Expected::Torn | Expected::Gone => last.first_lsn,
+            _ => self.records.len() as u64 + 1,
+        };
+
+        // Read: what is before the damage, then what open says.
+        let (records, error) = match wal::read(fs.clone(), directory, None, None) {
+            Ok(source) => read_until(source),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let place = match (expected, error) {
+            (Expected::Damage(place), Some(error)) => {
+                self.judge_error(&error, place, case);
+                Some(place)
+            }
+            (Expected::Damage(_), None) => panic!("{case}: read to an end"),
+            (_, Some(error)) => panic!("{case}: {error:?}"),
+            (_, None) => None,
+        };
+        let before = |frame: &&Frame| place.flatten().is_none_or(|place| (frame.segment, frame.from) < place);
+        let readable = match place {
+            Some(None) => 1,
+            _ => self.frames.iter().filter(before).map(|frame| frame.next_lsn).max().unwrap_or(1).min(end),
+        };
+        assert!(records == self.records[..readable as usize - 1], "{case}: read {} records", records.len());
+
+        // Save: the records of the frames that are whole, and of no others.
+        let whole: Vec<Frame> =
+            self.frames.iter().copied().filter(|frame| self.is_whole(sim, frame)).collect();
+        let lsns = whole.iter().flat_map(|frame| frame.first_lsn..frame.next_lsn);
+        let left: Vec<(u64, Vec<u8>)> =
+            lsns.map(|lsn| (lsn, self.records[lsn as usize - 1].clone())).collect();
+        let mut salvager =
+            wal::salvage(fs.clone(), directory).unwrap_or_else(|error| panic!("{case}: {error:?}"));
+        let saved = chunks(&mut salvager).unwrap_or_else(|error| panic!("{case}: {error:?}"));
+        assert!(saved == left, "{case}: saved {} records, {} are whole", saved.len(), left.len());
+        let lost = expected != Expected::Gone && expected != Expected::Torn;
+        let known = if lost && place != Some(None) { self.records.len() as u64 } else { 0 };
+        let expected_last = salvager.last_lsn();
+        // Of the last batch nothing but itself tells.
+        assert!(expected_last >= known.min(last.first_lsn - 1), "{case}: {expected_last}");
+        assert!(expected_last <= self.records.len() as u64, "{case}: {expected_last}");
+        assert_eq!(salvager.segment_bytes(), SEGMENT_BYTES, "{case}");
+
+        // Check: the place that open refuses with is named, and what is left is counted.
+        let report =
+            wal::verify(fs, directory, &|_, _| Ok(())).unwrap_or_else(|error| panic!("{case}: {error:?}"));
+        assert_eq!(report.records, left.len() as u64, "{case}: {report:?}");
+        assert_eq!(report.bytes, left.iter().map(|(_, record)| record.len() as u64).sum::<u64>(), "{case}");
+        let named: Vec<_> = report.damage.iter().map(|damage| damage.segment.zip(damage.offset)).collect();
+        let torn = report.torn.map(|torn| (torn.segment, torn.offset));
+        match expected {
+            Expected::Damage(place) => {
+                assert_eq!(report.verdict, Verdict::Damage, "{case}: {report:?}");
+                assert!(named.contains(&place), "{case}: {report:?}");
+                let missing = (1..last.first_lsn).filter(|lsn| left.iter().all(|(found, _)| found != lsn));
+                for lsn in missing.filter(|_| place.is_some()) {
+                    let told = report.damage.iter().any(|it| it.first_lsn <= lsn && lsn <= it.last_lsn);
+                    assert!(told, "{case}: LSN {lsn} is lost, {report:?}");
+                }
+            }
+            Expected::Torn | Expected::TornBehind => {
+                let offset = if expected == Expected::Torn { last.from } else { self.tail };
+                assert_eq!((report.verdict, torn), (Verdict::Torn, Some((3, offset))), "{case}: {report:?}");
+                assert!(report.damage.is_empty(), "{case}: {report:?}");
+            }
+            Expected::Same | Expected::Gone => {
+                assert_eq!((report.verdict, torn), (Verdict::Clean, None), "{case}: {report:?}");
+                assert!(report.damage.is_empty() && report.segments == 3, "{case}: {report:?}");
+                assert_eq!((report.first_lsn, report.last_lsn), (1, end - 1), "{case}");
+            }
+        }
+    }
+
+    /// Whether every byte of a frame that is read is still there.
+    fn is_whole(&self, sim: &Sim, frame: &Frame) -> bool {
+        let name = segment_name(frame.segment);
+        if !sim.list(DIRECTORY).contains(&name) {
+            return false;
+        }
+        let range = frame.from as usize..frame.to as usize;
+        let mut bytes = sim.read_file(file(&name));
+        // What is missing at the end reads as zeros.
+        bytes.resize(bytes.len().max(range.end), 0);
+        bytes[range.clone()] == self.bytes[frame.segment as usize - 1][range]
     }
 
     fn judge_error(&self, error: &Error, place: Option<(u64, u64)>, case: &str) {
@@ -302,11 +409,43 @@ fn frames(sim: &Sim, head: &Head) -> Vec<Frame> {
             let Header { kind, first_lsn, payload_bytes, .. } = held.header;
             let to = offset + HEADER_BYTES as u64 + u64::from(payload_bytes);
             let padded_to = offset + padded_bytes(u64::from(payload_bytes));
-            frames.push(Frame { segment: number, from: offset, to, padded_to, first_lsn, kind });
+            let next_lsn = held.header.next_lsn();
+            frames.push(Frame { segment: number, from: offset, to, padded_to, first_lsn, next_lsn, kind });
             offset = padded_to;
         }
     }
     frames
+}
+
+/// Records with their LSNs, up to the end or an error.
+fn numbered(source: &mut dyn Source) -> (Vec<(u64, Vec<u8>)>, Option<Error>) {
+    let mut records = Vec::new();
+    loop {
+        let chunk = match source.next(4000) {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => return (records, None),
+            Err(error) => return (records, Some(error)),
+        };
+        let mut rest = &chunk.bytes[..];
+        for lsn in (chunk.first_lsn..).take(chunk.count as usize) {
+            let (prefix, behind) = rest.split_first_chunk::<4>().expect("a prefix");
+            let (record, behind) = behind.split_at(u32::from_le_bytes(*prefix) as usize);
+            records.push((lsn, record.to_vec()));
+            rest = behind;
+        }
+        assert!(rest.is_empty());
+    }
+}
+
+fn read_until(mut source: Box<dyn Source>) -> (Vec<Vec<u8>>, Option<Error>) {
+    let (records, error) = numbered(&mut *source);
+    assert!((1..).zip(&records).all(|(due, (lsn, _))| due == *lsn), "a reader leaves nothing out");
+    (records.into_iter().map(|(_, record)| record).collect(), error)
+}
+
+fn chunks(salvager: &mut Salvager) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+    let (records, error) = numbered(salvager);
+    error.map_or(Ok(records), Err)
 }
 
 fn number_of(path: &Path) -> u64 {
@@ -330,13 +469,17 @@ fn one_bit_of_head_is_damage() {
 
 #[test]
 fn one_bit_of_a_segment_is_refused_or_a_reported_torn_tail_or_not_read() {
-    // Every bit of headers and of short payloads; of long ones, of padding and of zeros a sample.
+    // Every bit of headers and of short payloads; of long ones, of padding and of zeros a sample. Read, checked and
+    // saved with one bit of every byte.
     let machine = Machine::new();
     for (number, path) in segments() {
         for at in machine.bytes_worth_a_flip(number) {
             let in_payload = at % GRAIN > 512;
             let bits = if in_payload { (at % 8) as u8..(at % 8) as u8 + 1 } else { 0..8 };
-            bits.for_each(|bit| machine.flip(Check::All, &path, at, bit));
+            for bit in bits {
+                machine.only_opens.set(u64::from(bit) != at % 8);
+                machine.flip(Check::All, &path, at, bit);
+            }
         }
     }
 }

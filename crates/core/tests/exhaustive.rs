@@ -4,7 +4,7 @@
 
 mod support;
 
-use ringbolt_core::wal::{Options, Phase, Status, SyncMode};
+use ringbolt_core::wal::{Options, Phase, Request, Status, SyncMode};
 use ringbolt_disk::sim::{Image, Lie, Sim};
 use support::{Log, options};
 
@@ -12,7 +12,7 @@ use support::{Log, options};
 const SEGMENT_BYTES: u64 = 16 << 10;
 
 /// Undecided units up to so many are kept and lost in every combination.
-const UNITS_MAX: usize = 8;
+const UNITS_MAX: usize = 12;
 
 /// Of more, so many subsets are drawn beside none, all, each alone and all but each.
 const DRAWN: u64 = 8;
@@ -24,11 +24,15 @@ enum Step {
     /// Three records in three batches, none awaited: they are in flight together, over a rotation too.
     Burst,
     Flush,
+    /// Go on in the next segment, awaited.
+    Rotate,
+    /// Keep the newest record only, awaited.
+    Truncate,
     /// Close and open.
     Reopen,
 }
 
-const STEPS: [Step; 4] = [Step::Append, Step::Burst, Step::Flush, Step::Reopen];
+const STEPS: [Step; 6] = [Step::Append, Step::Burst, Step::Flush, Step::Rotate, Step::Truncate, Step::Reopen];
 
 fn record(lsn: u64) -> Vec<u8> {
     vec![lsn as u8; 1000 + lsn as usize]
@@ -38,14 +42,20 @@ fn small(sync: SyncMode) -> Options {
     Options { segment_bytes: SEGMENT_BYTES, sync, ..options() }
 }
 
-/// Run a workload; the machine's marker always says which LSN was acknowledged. Answers with the newest
+/// The first LSN and the last one that were acknowledged, as a machine's marker.
+fn acknowledged(marker: u64) -> (u64, u64) {
+    (marker >> 32, marker & u64::from(u32::MAX))
+}
+
+/// Run a workload; the machine's marker always says which LSNs were acknowledged. Answers with the newest
 /// LSN submitted.
 fn run(sim: &Sim, steps: &[Step], sync: SyncMode) -> u64 {
     let open = || {
         let marker = sim.clone();
         let told = move |status: &Status| {
             if status.phase == Phase::Open {
-                marker.set_marker(status.durable_lsn.max(marker.marker()));
+                let (first, last) = acknowledged(marker.marker());
+                marker.set_marker(status.first_lsn.max(first) << 32 | status.durable_lsn.max(last));
             }
         };
         Log::open_with(sim, small(sync), told).expect("opens")
@@ -68,6 +78,12 @@ fn run(sim: &Sim, steps: &[Step], sync: SyncMode) -> u64 {
             Step::Flush => {
                 let number = log.handle.flush();
                 log.turn_until(|status| status.flushes_done >= number);
+            }
+            Step::Rotate => {
+                log.request(Request::Rotate).expect("rotates");
+            }
+            Step::Truncate => {
+                log.request(Request::TruncateBefore(last)).expect("truncates");
             }
             Step::Reopen => {
                 log.close().expect("closes");
@@ -104,11 +120,16 @@ fn subsets(units: &[u64], draw: u64) -> Vec<Vec<u64>> {
 fn check(image: &Image, kept: &[u64], submitted: u64, case: &str) {
     let sim = image.boot_with(kept.iter().copied(), 1);
     let log = Log::open(&sim, small(SyncMode::Auto)).unwrap_or_else(|error| panic!("{case}: {error:?}"));
-    let last = log.last_lsn();
-    assert!(image.marker <= last, "{case}: {last} recovered, {} acknowledged", image.marker);
+    let (first, last) = (log.handle.opened().expect("it is open").first_lsn, log.last_lsn());
+    let (first_due, last_due) = acknowledged(image.marker);
+    assert!(last_due <= last, "{case}: {last} recovered, {last_due} acknowledged");
     assert!(last <= submitted, "{case}: {last} recovered, {submitted} submitted");
-    let expected: Vec<_> = (1..=last).map(record).collect();
-    let found = log.read(1).unwrap_or_else(|error| panic!("{case}: {error:?}"));
+    assert!(
+        first >= first_due && first <= last + 1,
+        "{case}: {first} is the first, {first_due} acknowledged"
+    );
+    let expected: Vec<_> = (first..=last).map(record).collect();
+    let found = log.read(first).unwrap_or_else(|error| panic!("{case}: {error:?}"));
     assert!(found == expected, "{case}: other records");
 }
 

@@ -19,7 +19,7 @@ use ringbolt_core::Code;
 use ringbolt_core::format::head::Head;
 use ringbolt_core::format::{GRAIN, segment_name, temporary_name};
 use ringbolt_core::planted::{self, Bug};
-use ringbolt_core::wal::{Check, Options, Request, SyncMode};
+use ringbolt_core::wal::{Check, Options, Records, Request, Run, SyncMode};
 use ringbolt_disk::sim::{Call, Fault, Lie, Sim};
 use ringbolt_disk::{Buffer, OpenOptions};
 use support::{DIRECTORY, Log, RECORD_BYTES, options, path, without_lock};
@@ -96,6 +96,19 @@ planted! {
     truncating_ahead_of_durability_is_caught:
         Plant::Log(Bug::TruncateAheadOfDurability) => a_truncation_waits_for_the_records_before_it,
         "a sound log is refused";
+    acknowledging_out_of_order_is_caught:
+        Plant::Log(Bug::AcknowledgeOutOfOrder) => what_is_acknowledged_has_everything_before_it,
+        "2 records were acknowledged, 0";
+    leaving_the_log_id_out_of_the_checksum_is_caught:
+        Plant::Log(Bug::NoLogIdInChecksum) => a_frame_of_another_log_is_not_believed, "damage was not noticed";
+    unlocking_early_is_caught:
+        Plant::Log(Bug::UnlockEarly) => a_failed_log_is_locked_until_its_last_write_has_landed,
+        "LOCK was free with a write in flight";
+    zeroing_a_torn_tail_without_a_flush_is_caught:
+        Plant::Log(Bug::ZeroWithoutSync) => a_torn_tail_is_cut_for_good, "the torn tail is back";
+    giving_refused_numbers_out_twice_is_caught:
+        Plant::Log(Bug::RefusedNumbersTwice) => a_number_that_was_taken_back_is_given_out_once,
+        "a record was written whose number was another's";
 }
 
 #[test]
@@ -526,4 +539,118 @@ fn an_error_of_the_disk_is_not_the_end(plant: &dyn Fn(&Sim)) {
     assert_eq!(without_lock(sim.snapshot()), without_lock(before));
     sim.clear_faults();
     must_hold(&sim, &acknowledged);
+}
+
+fn what_is_acknowledged_has_everything_before_it(plant: &dyn Fn(&Sim)) {
+    // Goal: rule 1, the order. Method: two durable writes in flight together, which the disk does in any order. As soon
+    // as the second is acknowledged the power is cut.
+    for seed in 0..20 {
+        let sim = Sim::new(seed);
+        plant(&sim);
+        let mut log = Log::open(&sim, with_sync(SyncMode::Dsync)).expect("opens");
+        log.submit(1, &[record(1)], false).expect("is taken");
+        log.service.turn();
+        log.submit(2, &[record(2)], true).expect("is taken");
+        log.turn_until(|status| status.durable_lsn >= 2);
+        must_hold(&sim.image().boot_with([], seed), &[record(1), record(2)]);
+    }
+}
+
+fn a_frame_of_another_log_is_not_believed(plant: &dyn Fn(&Sim)) {
+    // Goal: blocks of another log are no records. Method: two logs of the same shape; the one frame of the newest segment
+    // is the other's, and opening looks no further back than it has to.
+    let machine = |seed, mark: u8| {
+        let sim = Sim::new(seed);
+        plant(&sim);
+        let mut log = Log::open(&sim, options()).expect("opens");
+        for lsn in 1..=FRAMES + 1 {
+            log.append(u64::from(lsn), &record(mark)).expect("appends");
+        }
+        log.close().expect("closes");
+        sim
+    };
+    let (sim, other) = (machine(1, 1), machine(2, 2));
+    let path = segment_path(2);
+    let (mut bytes, others) = (sim.read_file(&path), other.read_file(&path));
+    let frame = GRAIN as usize..2 * GRAIN as usize;
+    assert_eq!((bytes[frame.end - 1], others[frame.end - 1]), (1, 2), "the last record of each");
+    bytes[frame.clone()].copy_from_slice(&others[frame]);
+    sim.write_file(&path, bytes);
+    must_refuse(&sim, Options { check: Check::Tail, ..options() });
+}
+
+fn a_failed_log_is_locked_until_its_last_write_has_landed(plant: &dyn Fn(&Sim)) {
+    // Goal: rule 8, of a handle that failed. Method: of two writes in flight one fails, and then the disk answers nothing
+    // for a while, in which the handle is told to close and somebody else wants the log.
+    let mut seeds_that_count = 0;
+    for seed in 0..20 {
+        let sim = Sim::new(seed);
+        plant(&sim);
+        let mut log = Log::open(&sim, with_sync(SyncMode::Dsync)).expect("opens");
+        log.submit(1, &[record(1)], false).expect("is taken");
+        log.service.turn();
+        log.submit(2, &[record(2)], false).expect("is taken");
+        log.service.turn();
+        sim.fail(Fault::new(Call::Write).named(".seg"));
+        while log.handle.failure().is_none() && sim.in_flight() > 0 {
+            log.service.turn();
+        }
+        if sim.in_flight() == 0 || log.handle.failure().is_none() {
+            continue;
+        }
+        seeds_that_count += 1;
+        sim.stall(true);
+        log.handle.close();
+        log.turn(3);
+        let early = Options { lock_timeout: Duration::from_millis(50), ..options() };
+        let error = Log::open(&sim, early).expect_err("a write is in flight");
+        assert_eq!(error.code, Code::WalLocked, "{error}");
+        assert_eq!(error.path, Some(path("LOCK")), "LOCK was free with a write in flight");
+        sim.stall(false);
+        while log.service.turn() {}
+        drop(log);
+        Log::open(&sim, options()).expect("opens once everything has landed");
+    }
+    assert!(seeds_that_count > 3, "{seeds_that_count} seeds have a write in flight when the other fails");
+}
+
+fn a_torn_tail_is_cut_for_good(plant: &dyn Fn(&Sim)) {
+    // Goal: what open reports as cut does not come back. Method: bytes that are no frame behind the last one; open, and
+    // cut the power as soon as it is open, keeping nothing that need not be kept.
+    let sim = Sim::new(1);
+    let mut log = Log::open(&sim, options()).expect("opens");
+    log.append(1, &record(1)).expect("appends");
+    log.close().expect("closes");
+    let mut bytes = sim.read_file(segment_path(1));
+    bytes[2 * GRAIN as usize..][..500].fill(7);
+    sim.write_file(segment_path(1), bytes);
+    plant(&sim);
+    let log = Log::open(&sim, options()).expect("opens");
+    assert_eq!(log.recovery().torn_bytes, 500);
+    let log = Log::open(&sim.image().boot_with([], 1), options()).expect("opens");
+    assert_eq!(log.recovery().torn_bytes, 0, "the torn tail is back");
+}
+
+fn a_number_that_was_taken_back_is_given_out_once(plant: &dyn Fn(&Sim)) {
+    // Goal: rule 9. Method: no room for the next segment, so a record is refused; the number behind it had been given out
+    // too, and that record comes late, when the first number has been given to another.
+    let sim = Sim::new(1);
+    plant(&sim);
+    let mut log = Log::open(&sim, options()).expect("opens");
+    sim.fail(Fault::new(Call::Allocate).errno(28).forever());
+    let all: Vec<Vec<u8>> = (1..=FRAMES).map(record).collect();
+    log.append_all(&all);
+    let due = u64::from(FRAMES) + 1;
+    log.submit(due, &[record(101)], true).expect("is taken");
+    log.turn_until(|status| status.epoch == 1);
+    sim.clear_faults();
+    log.append(due, &record(102)).expect("there is room now");
+    let late = record(103);
+    let run = Run { epoch: 0, first_lsn: due + 1, records: Records::Apart(&[&late]), durable: true };
+    log.handle.submit(run).expect("the refusal answers for it");
+    log.turn(50);
+    let written = log.handle.status().written_lsn;
+    assert_eq!(written, due, "a record was written whose number was another's");
+    log.append(due + 1, &record(104)).expect("the number is free");
+    must_hold(&sim.power_cut(1), &[all, vec![record(102), record(104)]].concat());
 }

@@ -8,6 +8,8 @@ use std::sync::Mutex;
 
 use crate::GRAIN;
 
+const TOO_LARGE: &str = "a buffer's capacity fits an allocation";
+
 /// Bytes in memory aligned to [`GRAIN`], with room to grow up to a fixed capacity. Moving it does not move
 /// the bytes, which is what lets the kernel hold a pointer to them while a driver owns the value.
 pub struct Buffer {
@@ -27,7 +29,8 @@ impl Buffer {
     /// # Panics
     /// Where `capacity` is above what an allocation can be; aborts where there is no memory, as `Vec` does.
     pub fn with_capacity(capacity: usize) -> Self {
-        let capacity = capacity.max(1).next_multiple_of(GRAIN);
+        // Checked also where overflow is not: wrapped around it would be a buffer of no bytes.
+        let capacity = capacity.max(1).checked_next_multiple_of(GRAIN).expect(TOO_LARGE);
         let layout = Self::layout(capacity);
         // SAFETY: the layout's size is not zero: `capacity` is at least one grain.
         let memory = unsafe { alloc_zeroed(layout) };
@@ -89,7 +92,7 @@ impl Buffer {
     }
 
     fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, GRAIN).expect("a buffer's capacity fits an allocation")
+        Layout::from_size_align(capacity, GRAIN).expect(TOO_LARGE)
     }
 }
 
@@ -181,6 +184,14 @@ mod tests {
         assert_eq!(buffer.len(), GRAIN);
         assert_eq!(&buffer[..3], b"abc");
         assert!(buffer[3..].iter().all(|&byte| byte == 0));
+    }
+
+    #[test]
+    fn a_capacity_that_no_allocation_has_is_refused() {
+        // The last overflows where it is rounded up to the grain.
+        for capacity in [isize::MAX as usize, usize::MAX - GRAIN, usize::MAX] {
+            assert!(std::panic::catch_unwind(|| Buffer::with_capacity(capacity)).is_err(), "{capacity}");
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@
 
 pub mod buffer;
 pub mod error;
+mod job;
 pub mod os;
 #[cfg(feature = "sim")]
 pub mod sim;
@@ -95,7 +96,8 @@ pub enum WriteMode {
 }
 
 /// Work for the helper thread: blocking calls in straight-line code. Jobs of one driver run one after
-/// another, in the order of their submission. What it opens travels back in its [`Done`].
+/// another, in the order of their submission. What it opens travels back in its [`Done`]. One that panics fails
+/// with `EIO`, and those behind it go on.
 pub type Job = Box<dyn FnOnce(&dyn Fs) -> Result<Option<File>> + Send>;
 
 /// An operation: a value that owns everything the kernel will look at.
@@ -104,9 +106,9 @@ pub enum Op {
     Read {
         /// Where from.
         file: File,
-        /// Offset in bytes.
+        /// Offset in bytes; a multiple of [`GRAIN`] where [`File::is_direct`].
         at: u64,
-        /// Its length says how many bytes to read.
+        /// Its length says how many bytes to read; it is a multiple of [`GRAIN`] where [`File::is_direct`].
         buffer: Buffer,
     },
     /// Write all of `buffer` at offset `at`. A short write is finished by the driver, or fails.
@@ -169,6 +171,9 @@ pub struct Done {
 }
 
 /// The hot side of the waist. It belongs to one thread, is not `Send`, and is built where it is used.
+///
+/// Dropping it completes all that was submitted, queued jobs too, and blocks until then. Nobody hears of it, but
+/// what was to be written is written, and files are let go of only then.
 pub trait Driver {
     /// Take over an operation. Never fails and, but for [`WriteMode::Alone`], never blocks: whatever goes
     /// wrong comes back as a [`Done`].
@@ -229,12 +234,12 @@ impl File {
         }
     }
 
-    /// Whether writes bypass the page cache, and so must be aligned to [`GRAIN`].
+    /// Whether it bypasses the page cache: then writes, and reads by a driver, must be aligned to [`GRAIN`].
     pub fn is_direct(&self) -> bool {
         match &self.0 {
             FileKind::Os(file) => file.is_direct(),
             #[cfg(feature = "sim")]
-            FileKind::Sim(_) => false,
+            FileKind::Sim(file) => file.is_direct(),
         }
     }
 }
@@ -322,7 +327,7 @@ pub trait Fs: Send + Sync {
     /// Open a file, as `options` says. Never follows a symbolic link in the last component.
     ///
     /// # Errors
-    /// What `open` answers. `O_DIRECT` refused by the file system is no error: the file is not direct then.
+    /// What `open` answers; `EISDIR` for a directory, also where it is only to be read. `O_DIRECT` refused by the file system is no error: the file is not direct then.
     fn open(&self, path: &Path, options: OpenOptions) -> Result<File>;
 
     /// The length of an open file in bytes.
@@ -358,7 +363,8 @@ pub trait Fs: Send + Sync {
     fn sync(&self, file: &File) -> Result<()>;
 
     /// Reserve blocks for the first `len` bytes and extend the file to them, so that writing there cannot run
-    /// out of space. Where the file system cannot reserve, it extends only.
+    /// out of space. Where the file system cannot reserve, it extends only. An empty file is set to be written
+    /// in place where the file system would copy on write, and run out in spite of the reservation.
     ///
     /// # Errors
     /// What `fallocate` answers, above all `ENOSPC`.

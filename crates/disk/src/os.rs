@@ -1,9 +1,10 @@
 //! [`Fs`] over the operating system: plain blocking calls.
 //!
 //! What only Linux has stands together at the end of [`OsFile`] and of this file: `O_DIRECT` and what a file
-//! system thinks of it, `pwritev2`, `fallocate`, and the device's write cache in sysfs.
+//! system thinks of it, `pwritev2`, `fallocate`, copy-on-write, and the device's write cache in sysfs.
 
 use std::fmt;
+use std::io::Read as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,14 +12,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FileType, FlockOperation, Mode, OFlags, StatxFlags, fallocate, fcntl_getfl,
-    fcntl_setfl, fdatasync, flock, fstat, fsync, ftruncate, lstat, major, minor, mkdir, open, rename, statx,
-    unlink,
+    AtFlags, FallocateFlags, FileType, FlockOperation, FsWord, IFlags, Mode, OFlags, StatxFlags, fallocate,
+    fcntl_getfl, fcntl_setfl, fdatasync, flock, fstat, fstatfs, fsync, ftruncate, ioctl_getflags,
+    ioctl_setflags, lstat, major, minor, mkdir, open, rename, statx, unlink,
 };
 use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::transfer::Transfer;
+use crate::transfer::{Transfer, is_in_range};
 use crate::{
     Access, Buffer, Create, Entry, EntryKind, Error, File, FileKind, Fs, GRAIN, OpenOptions, Result, Time,
 };
@@ -50,6 +51,18 @@ impl OsFile {
         self.direct
     }
 
+    /// A file of the caller's making, which no path leads to.
+    #[cfg(test)]
+    pub(crate) fn of_descriptor(descriptor: OwnedFd, path: &str) -> File {
+        File(FileKind::Os(Arc::new(Self::new(descriptor, path.into(), false))))
+    }
+
+    /// With nothing learnt about it yet.
+    fn new(descriptor: OwnedFd, path: PathBuf, direct: bool) -> Self {
+        let (refuses_write_zeroes, refuses_dsync) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { descriptor, path, direct, refuses_write_zeroes, refuses_dsync }
+    }
+
     /// The descriptor, for a ring's entry: whoever puts it there keeps this file until the entry's completion.
     pub(crate) fn raw(&self) -> RawFd {
         self.descriptor.as_raw_fd()
@@ -60,13 +73,9 @@ impl OsFile {
         Error::new(syscall, &self.path, errno.raw_os_error())
     }
 
-    /// Whether all of `len` bytes from `at` have an offset that the kernel can name. Beyond that it reads -1
-    /// as "the current position", which a ring would follow.
+    /// `EINVAL` where some of `len` bytes from `at` have no offset that the kernel can name.
     pub(crate) fn check_range(&self, syscall: &'static str, at: u64, len: usize) -> Result<()> {
-        match at.checked_add(len as u64) {
-            Some(end) if i64::try_from(end).is_ok() => Ok(()),
-            _ => Err(self.error(syscall, Errno::INVAL).at(at)),
-        }
+        if is_in_range(at, len as u64) { Ok(()) } else { Err(self.error(syscall, Errno::INVAL).at(at)) }
     }
 
     /// Fill `into` from `at`, up to the end of the file. On direct files `into` is aligned memory and `at` and
@@ -173,6 +182,22 @@ impl OsFile {
         self.refuses_dsync.store(true, Ordering::Relaxed);
     }
 
+    /// Ask btrfs to write this file in place. Where each write goes to a new block, one into a reservation may
+    /// run out of space all the same. It takes the wish for an empty file only. Best effort: the file serves
+    /// without.
+    fn avoid_copy_on_write(&self) {
+        /// `BTRFS_SUPER_MAGIC`.
+        const BTRFS: FsWord = 0x9123_683e;
+
+        let is_empty = fstat(&self.descriptor).is_ok_and(|stat| stat.st_size == 0);
+        if is_empty
+            && fstatfs(&self.descriptor).is_ok_and(|system| system.f_type == BTRFS)
+            && let Ok(flags) = ioctl_getflags(&self.descriptor)
+        {
+            let _ = ioctl_setflags(&self.descriptor, flags | IFlags::NOCOW);
+        }
+    }
+
     /// One call that leaves zeros in blocks that count as written; `false` where the file system has none.
     fn write_zeroes(&self, at: u64, len: u64) -> Result<bool> {
         /// `FALLOC_FL_WRITE_ZEROES`, since Linux 6.17.
@@ -240,21 +265,20 @@ impl Fs for OsFs {
         let failed = |syscall| move |errno: Errno| Error::new(syscall, path, errno.raw_os_error());
         let descriptor = opened.map_err(failed("open"))?;
         let stat = fstat(&descriptor).map_err(failed("fstat"))?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Fifo {
-            let hint = "a named pipe stands where a file should be";
-            return Err(Error::new("open", path, Errno::INVAL.raw_os_error()).hint(hint));
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Fifo => {
+                let hint = "a named pipe stands where a file should be";
+                return Err(failed("open")(Errno::INVAL).hint(hint));
+            }
+            // The kernel opens one for reading, and answers this for writing.
+            FileType::Directory => return Err(failed("open")(Errno::ISDIR)),
+            _ => {}
         }
         let direct = direct && is_grain_enough(&descriptor);
         let unwanted = OFlags::NONBLOCK | if direct { OFlags::empty() } else { OFlags::DIRECT };
         let flags = fcntl_getfl(&descriptor).map_err(failed("fcntl"))?;
         fcntl_setfl(&descriptor, flags - unwanted).map_err(failed("fcntl"))?;
-        Ok(File(FileKind::Os(Arc::new(OsFile {
-            descriptor,
-            path: path.to_owned(),
-            direct,
-            refuses_write_zeroes: AtomicBool::new(false),
-            refuses_dsync: AtomicBool::new(false),
-        }))))
+        Ok(File(FileKind::Os(Arc::new(OsFile::new(descriptor, path.to_owned(), direct)))))
     }
 
     fn len(&self, file: &File) -> Result<u64> {
@@ -290,6 +314,7 @@ impl Fs for OsFs {
         if len == 0 {
             return Ok(());
         }
+        file.os().avoid_copy_on_write();
         match uninterrupted(|| fallocate(&file.os().descriptor, FallocateFlags::empty(), 0, len)) {
             Ok(()) => Ok(()),
             Err(errno) if is_refusal(errno) => {
@@ -406,11 +431,11 @@ impl Fs for OsFs {
 
     fn random(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
-        let count =
-            uninterrupted(|| rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()));
         // Up to 256 bytes come whole once the kernel's pool is ready, and until then the call waits.
-        assert_eq!(count, Ok(16), "getrandom");
-        bytes
+        match uninterrupted(|| rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())) {
+            Ok(16) => bytes,
+            _ => random_of_device(),
+        }
     }
 
     fn wall_clock(&self) -> u64 {
@@ -436,6 +461,19 @@ pub(crate) fn now() -> Time {
     let time = clock_gettime(ClockId::Monotonic);
     let (seconds, nanoseconds) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
     Time(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
+}
+
+/// Random bytes where `getrandom` is not to be had: a seccomp filter may forbid it.
+///
+/// # Panics
+/// Where there is no such device either.
+fn random_of_device() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut device| device.read_exact(&mut bytes));
+    if let Err(error) = read {
+        panic!("no random numbers on this machine: getrandom is refused, and /dev/urandom: {error}");
+    }
+    bytes
 }
 
 /// A failure that the standard library reports.
@@ -524,6 +562,11 @@ mod tests {
     fn a_device_that_nothing_is_known_about_counts_as_one_with_a_volatile_cache() {
         // What file systems in memory and over several devices report: a number without a device.
         assert_eq!(Cache::of_device(0), Cache::Volatile);
+    }
+
+    #[test]
+    fn the_device_gives_random_bytes_where_the_call_does_not() {
+        assert_ne!(random_of_device(), random_of_device());
     }
 
     #[test]

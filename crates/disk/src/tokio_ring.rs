@@ -61,6 +61,10 @@
 //! `tokio-uring` cannot be left to it: its own drop releases the buffers of abandoned operations before their
 //! completions are in. Should our drain unwind, the ring and all it holds are leaked rather than freed under
 //! the kernel.
+//!
+//! A task that panics, which is a mistake of ours, ends without its `Done`, and tokio keeps the panic to itself.
+//! What waits for that `Done` would wait for ever; so the task's `Ending` counts it out all the same and sets
+//! a flag, at which `wait` panics in its place. The drop that follows drains what is left.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -81,6 +85,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_uring::{OneshotOutputTransform, Runtime, UnsubmittedOneshot};
 
+use crate::job;
 use crate::os::now;
 use crate::transfer::Transfer;
 use crate::{Buffer, Done, Driver, Error, File, Fs, Job, Op, Outcome, Result, Time, Token, Waker, WriteMode};
@@ -160,6 +165,19 @@ impl TokioRing {
         }
     }
 
+    /// Complete all that was submitted to the ring.
+    fn drain(&mut self) {
+        while !self.is_idle() || self.shared.barrier.get() {
+            // No `wait` is left to be told of it, and it would end each sleep.
+            self.shared.lost.set(false);
+            // Where only a barrier is left there is no completion to sleep for.
+            self.enter(None, self.is_idle());
+            self.signal.get_up();
+            // Nobody waits for these any more; the drop gives the buffers and the files back.
+            self.shared.finished.borrow_mut().clear();
+        }
+    }
+
     /// Enter the runtime: hand the queue to the kernel and stay until there is a completion, a wake or the
     /// deadline; where `hurried`, only until the kernel has the queue and we have what is complete.
     fn enter(&mut self, until: Option<Time>, hurried: bool) {
@@ -176,7 +194,7 @@ impl TokioRing {
                 while shared.barrier.get() && timeout(TICK, signal.notice.notified()).await.is_ok() {}
                 return;
             }
-            while shared.finished.borrow().is_empty() && !signal.is_woken() {
+            while shared.finished.borrow().is_empty() && !shared.lost.get() && !signal.is_woken() {
                 let pause = match until.map(|until| until.since(now())) {
                     Some(Duration::ZERO) => break,
                     Some(left) => left.min(TICK),
@@ -222,6 +240,7 @@ impl Driver for TokioRing {
         } else if !hurried {
             self.park(until);
         }
+        assert!(!self.shared.lost.get(), "an operation's task panicked: its completion will never come");
         // First take the wake, then collect: what was pushed before the wake is seen.
         self.signal.get_up();
         out.append(&mut self.shared.finished.borrow_mut());
@@ -240,17 +259,14 @@ impl Driver for TokioRing {
 
 impl Drop for TokioRing {
     fn drop(&mut self) {
-        while !self.is_idle() || self.shared.barrier.get() {
-            // Where only a barrier is left there is no completion to sleep for.
-            self.enter(None, self.is_idle());
-            self.signal.get_up();
-            // Nobody waits for these any more; the drop gives the buffers and the files back.
-            self.shared.finished.borrow_mut().clear();
-        }
+        // The thread may be unwinding already: a panic from here would end the process.
+        let drained = catch_unwind(AssertUnwindSafe(|| self.drain()));
         self.helper.join();
-        // SAFETY: `self` owns the runtime, this is its only drop, and nothing uses it afterwards. The loop
-        // above ended only when the last completion was in, so the kernel holds no pointer into it.
-        unsafe { ManuallyDrop::drop(&mut self.runtime) }
+        if drained.is_ok() {
+            // SAFETY: `self` owns the runtime, this is its only drop, and nothing uses it afterwards. `drain`
+            // returned only when the last completion was in, so the kernel holds no pointer into it.
+            unsafe { ManuallyDrop::drop(&mut self.runtime) }
+        }
     }
 }
 
@@ -269,23 +285,29 @@ struct Shared {
     /// Whether a barrier is under way. There is one at a time: they would fill the queue of a ring that
     /// refuses submissions.
     barrier: Cell<bool>,
+    /// Whether a task ended without its `Done`. Stays so until the drop.
+    lost: Cell<bool>,
     signal: Arc<Signal>,
 }
 
 impl Shared {
     fn new(signal: Arc<Signal>) -> Self {
-        Self { finished: RefCell::default(), in_flight: Cell::new(0), barrier: Cell::new(false), signal }
+        Self {
+            finished: RefCell::default(),
+            in_flight: Cell::new(0),
+            barrier: Cell::new(false),
+            lost: Cell::new(false),
+            signal,
+        }
     }
 
     /// Make a task of `request`.
     fn spawn(shared: &Rc<Self>, token: Token, request: Request) {
         shared.in_flight.update(|count| count + 1);
-        let shared = Rc::clone(shared);
+        let ending = Ending { shared: Rc::clone(shared), done: None };
         tokio_uring::spawn(async move {
             let (outcome, buffer) = request.run().await;
-            shared.in_flight.update(|count| count - 1);
-            shared.finished.borrow_mut().push(Done { token, outcome, buffer });
-            shared.signal.notice.notify_one();
+            ending.with(Done { token, outcome, buffer });
         });
     }
 
@@ -296,11 +318,36 @@ impl Shared {
         }
         let shared = Rc::clone(shared);
         tokio_uring::spawn(async move {
-            // A no-op has no way to fail, and that it came back is all it says.
+            // A no-op has no way to fail, and that it came back is all it says. Nor has this task a way to panic.
             let ((), _) = complete((), opcode::Nop::new().build()).await;
             shared.barrier.set(false);
             shared.signal.notice.notify_one();
         });
+    }
+}
+
+/// The end of an operation's task, whichever way it comes to it.
+struct Ending {
+    shared: Rc<Shared>,
+    /// Missing where the task panicked.
+    done: Option<Done>,
+}
+
+impl Ending {
+    /// The good one.
+    fn with(mut self, done: Done) {
+        self.done = Some(done);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.shared.in_flight.update(|count| count - 1);
+        match self.done.take() {
+            Some(done) => self.shared.finished.borrow_mut().push(done),
+            None => self.shared.lost.set(true),
+        }
+        self.shared.signal.notice.notify_one();
     }
 }
 
@@ -369,7 +416,7 @@ async fn read(mut held: Held, at: u64) -> (Held, Result<usize>) {
     if let Err(error) = held.file.os().check_range("pread", at, held.buffer.len()) {
         return (held, Err(error));
     }
-    let mut transfer = held.transfer();
+    let (mut transfer, mut retries) = (held.transfer(), Retries::default());
     while let Some(piece) = transfer.next() {
         let (start, from) = (piece.start, at + piece.start as u64);
         let entry = held.read_entry(piece, from);
@@ -378,7 +425,7 @@ async fn read(mut held: Held, at: u64) -> (Held, Result<usize>) {
         match result {
             Ok(count) if transfer.advance(start, count) => {}
             Ok(_) => break,
-            Err(errno) if is_transient(errno) => {}
+            Err(errno) if retries.allow(errno).await => {}
             Err(errno) => {
                 let error = held.file.os().error("pread", errno).at(from);
                 return (held, Err(error));
@@ -394,7 +441,7 @@ async fn write(mut held: Held, at: u64, flags: ReadWriteFlags) -> (Held, Result<
     if let Err(error) = held.file.os().check_range(syscall, at, held.buffer.len()) {
         return (held, Err(error));
     }
-    let mut transfer = held.transfer();
+    let (mut transfer, mut retries) = (held.transfer(), Retries::default());
     while let Some(piece) = transfer.next() {
         let (start, from) = (piece.start, at + piece.start as u64);
         let entry = held.write_entry(piece, from, flags);
@@ -403,7 +450,7 @@ async fn write(mut held: Held, at: u64, flags: ReadWriteFlags) -> (Held, Result<
         let error = match result {
             Ok(count) if transfer.advance(start, count) => continue,
             Ok(_) => held.file.os().wrote_nothing(syscall, from),
-            Err(errno) if is_transient(errno) => continue,
+            Err(errno) if retries.allow(errno).await => continue,
             Err(errno) => held.file.os().error(syscall, errno).at(from),
         };
         return (held, Err(error));
@@ -442,9 +489,24 @@ async fn sync(file: File) -> (File, Result<()>) {
     (file, synced)
 }
 
-/// Whether the kernel only asks to be asked again.
-fn is_transient(errno: Errno) -> bool {
-    matches!(errno, Errno::INTR | Errno::AGAIN)
+/// How often an operation was sent again because the kernel asked for that.
+#[derive(Default)]
+struct Retries(u32);
+
+impl Retries {
+    /// A kernel that is short of memory gets over it, or never does.
+    const MAX: u32 = 100;
+
+    /// Whether `errno` asks for another try, after a little while, and there were not too many.
+    async fn allow(&mut self, errno: Errno) -> bool {
+        if !matches!(errno, Errno::INTR | Errno::AGAIN) || self.0 == Self::MAX {
+            return false;
+        }
+        self.0 += 1;
+        // At once it would fail for the same reason.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        true
+    }
 }
 
 /// Send one entry and wait for its completion. `held` owns all that the entry points at: the ring keeps it
@@ -554,7 +616,7 @@ impl Helper {
         let finished = Arc::clone(&self.finished);
         let work = move || {
             for (token, job) in jobs {
-                let outcome = run_job(job, &*fs).map(Outcome::Job);
+                let outcome = job::run(job, &*fs).map(Outcome::Job);
                 lock(&finished).push(Done { token, outcome, buffer: None });
                 signal.wake();
             }
@@ -582,19 +644,6 @@ impl Helper {
             let _ = thread.join();
         }
     }
-}
-
-/// A job that panics fails; its driver and the jobs behind it go on.
-fn run_job(job: Job, fs: &dyn Fs) -> Result<Option<File>> {
-    catch_unwind(AssertUnwindSafe(|| job(fs))).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no message");
-        let error = Error::new("job", "", Errno::IO.raw_os_error());
-        Err(error.hint(format!("a job of ringbolt panicked ({message}); this is a bug, please report it")))
-    })
 }
 
 fn lock(finished: &Mutex<Vec<Done>>) -> MutexGuard<'_, Vec<Done>> {
@@ -694,7 +743,92 @@ fn errno_of(error: &std::io::Error) -> i32 {
 mod tests {
     use super::*;
     use crate::OpenOptions;
-    use crate::os::OsFs;
+    use crate::os::{OsFile, OsFs};
+
+    #[test]
+    fn a_wake_rouses_a_thread_that_sleeps_in_the_runtime() {
+        // Goal: the notice arrives, and not only the next tick. Method: a read that does not end keeps the
+        // thread there; each round trip needs its wake, and by ticks alone they would take five minutes.
+        const ROUNDS: usize = 3000;
+        const { assert!(TICK.as_millis() as usize * ROUNDS > 4 * 60_000) };
+        let mut driver = TokioRing::new(Arc::new(OsFs)).unwrap();
+        // Dropped before the driver, which ends the read also where this test fails.
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        let file = OsFile::of_descriptor(reader.into(), "a pipe");
+        driver.submit(Token(1), Op::Read { file, at: 0, buffer: Buffer::zeroed(5) });
+        let (asked, asks) = mpsc::channel::<()>();
+        let waker = driver.waker();
+        let thread = std::thread::spawn(move || {
+            for () in asks {
+                // For the other side to fall asleep: without, most wakes would come ahead of that.
+                std::thread::sleep(Duration::from_micros(100));
+                waker.wake();
+            }
+        });
+        let (start, mut out) = (now(), Vec::new());
+        for _ in 0..ROUNDS {
+            asked.send(()).unwrap();
+            driver.wait(None, &mut out);
+            assert!(out.is_empty(), "{out:?}");
+            assert!(now().since(start) < Duration::from_mins(1), "wakes are lost");
+        }
+        drop(asked);
+        thread.join().unwrap();
+        std::io::Write::write_all(&mut writer, b"bytes").unwrap();
+        while out.is_empty() {
+            driver.wait(None, &mut out);
+        }
+        assert!(matches!(out[0].outcome, Ok(Outcome::Read(5))), "{out:?}");
+        assert_eq!(out[0].buffer.as_deref(), Some(&b"bytes"[..]));
+    }
+
+    #[test]
+    fn what_the_kernel_asks_to_try_again_is_tried_a_bounded_number_of_times() {
+        // No file at hand makes the kernel ask for that, so only the counting is seen here.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut retries = Retries::default();
+            assert!(!retries.allow(Errno::IO).await, "it does not ask for it");
+            for _ in 0..Retries::MAX / 2 {
+                assert!(retries.allow(Errno::INTR).await && retries.allow(Errno::AGAIN).await);
+            }
+            assert!(!retries.allow(Errno::INTR).await && !retries.allow(Errno::AGAIN).await);
+        });
+    }
+
+    #[cfg(feature = "sim")]
+    #[test]
+    fn an_operation_that_panics_ends_wait_by_a_panic_and_the_drop_completes_the_others() {
+        // Goal: neither waits for what never comes. Method: a file of another disk, which is a mistake that the
+        // task finds out; beside it writes that are still queued, some more than have an entry at a time.
+        let sim = crate::sim::Sim::new(1);
+        sim.write_file("/foreign", b"bytes");
+        let foreign = sim.fs().open("/foreign".as_ref(), OpenOptions::WRITE).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let count = 2 * IN_FLIGHT_MAX;
+        for foreigners in [1, count] {
+            let file = OsFs.open(&dir.path().join("file"), OpenOptions::replace(0o600)).unwrap();
+            let mut driver = TokioRing::new(Arc::new(OsFs)).unwrap();
+            for index in 0..foreigners {
+                let (file, buffer) = (foreign.clone(), Buffer::zeroed(5));
+                driver.submit(Token(index as u64), Op::Read { file, at: 0, buffer });
+            }
+            for index in 0..count {
+                let (file, at, buffer) = (file.clone(), index as u64, Buffer::copy_of(b"x"));
+                let token = Token((count + index) as u64);
+                driver.submit(token, Op::Write { file, at, buffer, mode: WriteMode::Plain });
+            }
+            let waited = catch_unwind(AssertUnwindSafe(|| {
+                let mut out = Vec::new();
+                while out.len() < count {
+                    driver.wait(None, &mut out);
+                }
+            }));
+            assert!(waited.is_err());
+            drop(driver);
+            assert_eq!(OsFs.len(&file), Ok(count as u64));
+        }
+    }
 
     #[test]
     fn a_file_system_without_rwf_dsync_gets_a_write_and_a_flush() {
@@ -715,6 +849,27 @@ mod tests {
         let mut bytes = [0; 20];
         assert_eq!(OsFs.read_at(&file, 0, &mut bytes), Ok(10));
         assert_eq!(&bytes[..10], b"bytesbytes");
+    }
+
+    #[test]
+    fn a_write_whose_flush_fails_fails_also_where_the_flush_stands_for_rwf_dsync() {
+        // This file takes a plain write (of what it holds already) and has no flush.
+        let path = "/proc/self/coredump_filter";
+        // Kernels without core dumps do not have it.
+        let Ok(held) = std::fs::read_to_string(path) else { return };
+        let mut driver = TokioRing::new(Arc::new(OsFs)).unwrap();
+        let file = OsFs.open(path.as_ref(), OpenOptions::WRITE).unwrap();
+        file.os().refused_dsync();
+        for mode in [WriteMode::Dsync, WriteMode::Alone] {
+            let buffer = Buffer::copy_of(format!("0x{held}").as_bytes());
+            driver.submit(Token(1), Op::Write { file: file.clone(), at: 0, buffer, mode });
+            let mut out = Vec::new();
+            while out.is_empty() {
+                driver.wait(None, &mut out);
+            }
+            let error = out.remove(0).outcome.unwrap_err();
+            assert_eq!((error.syscall, error.errno), ("fdatasync", Errno::INVAL.raw_os_error()));
+        }
     }
 
     #[test]

@@ -10,6 +10,12 @@ use crate::GRAIN;
 const PIECE_MAX: usize = 0x7fff_f000;
 const _: () = assert!(PIECE_MAX.is_multiple_of(GRAIN));
 
+/// Whether all of `len` bytes from `at` have an offset that the kernel can name. Beyond that it reads -1 as "the
+/// current position", which a ring would follow.
+pub(crate) fn is_in_range(at: u64, len: u64) -> bool {
+    at.checked_add(len).is_some_and(|end| i64::try_from(end).is_ok())
+}
+
 /// A transfer of `len` bytes, done piece by piece.
 ///
 /// ```text

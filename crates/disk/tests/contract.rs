@@ -4,9 +4,12 @@
 //! each disk, under the case's name; what only the operating system can show stands behind it.
 //!
 //! No case asserts how long something takes, and none sleeps to let something happen: waiting is by
-//! completions, wakes and deadlines. A promise that is broken by waiting for ever fails in [`patience`].
+//! completions, wakes and deadlines. A promise that is broken by waiting for ever fails in [`patience`] where
+//! the case gets a turn again, and by name in the watchdog ([`os::run`]) where it does not.
 
 #![expect(clippy::unwrap_used, reason = "these are tests, and unwrapping is how a case says it went wrong")]
+
+mod machine;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -285,6 +288,115 @@ fn a_job_that_fails_is_its_own_completion_and_others_go_on(disk: Disk, dir: &Pat
     }
 }
 
+fn a_job_that_panics_fails_and_the_next_one_runs(disk: Disk, _: &Path) {
+    let (_, mut driver) = build(disk);
+    driver.submit(Token(1), Op::Job(Box::new(|_| panic!("on purpose"))));
+    driver.submit(Token(2), Op::Job(Box::new(|_| Ok(None))));
+    for done in finish(&mut *driver, 2) {
+        if done.token == Token(2) {
+            assert!(done.outcome.is_ok());
+        } else {
+            let error = error_of(done);
+            assert_eq!((error.syscall, error.errno), ("job", Errno::IO.raw_os_error()));
+            assert!(error.to_string().contains("on purpose"), "{error}");
+        }
+    }
+}
+
+/// Goal: nothing is freed under the kernel, and nothing that was submitted is forgotten. Method: drop the driver
+/// after so many waits, with jobs among what it has.
+fn drop_the_driver_after(waits: usize, disk: Disk, dir: &Path) {
+    const COUNT: usize = 100;
+    let (fs, mut driver) = build(disk);
+    let files = [false, true].map(|direct| {
+        let path = dir.join(format!("direct={direct}"));
+        fs.open(&path, NEW.with_direct(direct)).unwrap()
+    });
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tokens = (0..).map(Token);
+    for index in 0..COUNT {
+        for file in &files {
+            let (at, buffer) = ((index * GRAIN) as u64, Buffer::copy_of(&pattern(index, GRAIN)));
+            let op = Op::Write { file: file.clone(), at, buffer, mode: MODES[index % 2] };
+            driver.submit(tokens.next().unwrap(), op);
+        }
+        if index % 10 == 0 {
+            let (name, order) = (dir.join(format!("job {index}")), Arc::clone(&order));
+            let job = move |fs: &dyn Fs| {
+                order.lock().unwrap().push(index);
+                fs.open(&name, NEW).map(Some)
+            };
+            driver.submit(tokens.next().unwrap(), Op::Job(Box::new(job)));
+        }
+    }
+    for _ in 0..waits {
+        // A wake, so that it returns with most of it still under way.
+        driver.waker().wake();
+        driver.wait(None, &mut Vec::new());
+    }
+    drop(driver);
+    for (index, file) in (0..COUNT).flat_map(|index| files.iter().map(move |file| (index, file))) {
+        assert!(read_cold(&*fs, file, (index * GRAIN) as u64, GRAIN) == pattern(index, GRAIN));
+    }
+    assert!(order.lock().unwrap().iter().copied().eq((0..COUNT).step_by(10)));
+    for index in (0..COUNT).step_by(10) {
+        assert!(fs.stat(&dir.join(format!("job {index}"))).unwrap().is_some());
+    }
+}
+
+fn dropping_the_driver_completes_what_is_queued(disk: Disk, dir: &Path) {
+    drop_the_driver_after(0, disk, dir);
+}
+
+fn dropping_the_driver_completes_what_is_in_flight(disk: Disk, dir: &Path) {
+    drop_the_driver_after(1, disk, dir);
+}
+
+fn dropping_the_driver_completes_what_is_left(disk: Disk, dir: &Path) {
+    drop_the_driver_after(2, disk, dir);
+}
+
+fn dropping_the_driver_while_unwinding_completes_what_is_in_flight(disk: Disk, dir: &Path) {
+    let (fs, driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW.with_direct(true)).unwrap();
+    let clone = file.clone();
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+        let mut driver = driver;
+        let (at, buffer, mode) = (0, Buffer::copy_of(&pattern(1, GRAIN)), WriteMode::Dsync);
+        driver.submit(Token(1), Op::Write { file: clone, at, buffer, mode });
+        panic!("on purpose");
+    }));
+    assert!(unwound.is_err());
+    assert!(read_cold(&*fs, &file, 0, GRAIN) == pattern(1, GRAIN));
+}
+
+fn an_offset_that_the_kernel_cannot_name_is_refused(disk: Disk, dir: &Path) {
+    // Goal: -1 would be "the current position" to the ring.
+    let (fs, mut driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    let is = |error: Error, syscall, at| {
+        assert_eq!((error.syscall, error.errno), (syscall, Errno::INVAL.raw_os_error()), "{at}");
+        assert_eq!(error.offset, Some(at));
+    };
+    for at in [u64::MAX, i64::MAX as u64, u64::MAX - 1] {
+        for (mode, syscall) in MODES.into_iter().zip(["pwrite", "pwritev2", "pwritev2"]) {
+            let op = Op::Write { file: file.clone(), at, buffer: Buffer::copy_of(b"bytes"), mode };
+            is(error_of(perform(&mut *driver, op)), syscall, at);
+        }
+        let op = Op::Read { file: file.clone(), at, buffer: Buffer::zeroed(5) };
+        is(error_of(perform(&mut *driver, op)), "pread", at);
+        is(fs.write_at(&file, at, &Buffer::copy_of(b"bytes")).unwrap_err(), "pwrite", at);
+        is(fs.read_at(&file, at, &mut [0; 5]).unwrap_err(), "pread", at);
+    }
+    for len in [u64::MAX, 1 << 63] {
+        assert_eq!(fs.set_len(&file, len).unwrap_err().errno, Errno::INVAL.raw_os_error());
+        assert_eq!(fs.allocate(&file, len).unwrap_err().errno, Errno::INVAL.raw_os_error());
+    }
+    let error = fs.zero(&file, 1 << 63, GRAIN as u64).unwrap_err();
+    assert_eq!(error.errno, Errno::INVAL.raw_os_error());
+    assert_eq!(fs.len(&file).unwrap(), 0);
+}
+
 fn a_wake_ends_wait_also_ahead_of_time(disk: Disk, _: &Path) {
     let (_, mut driver) = build(disk);
     let waker = driver.waker();
@@ -474,6 +586,18 @@ fn opening_makes_cuts_or_leaves_alone_as_asked(disk: Disk, dir: &Path) {
     assert_eq!(fs.len(&fs.open(&path, NEW).unwrap()).unwrap(), 0);
 }
 
+fn a_directory_is_no_file_to_open(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let keep = OpenOptions { access: Access::Read, create: Create::IfMissing(0o600), direct: false };
+    for options in [OpenOptions::READ, OpenOptions::WRITE, NEW, keep] {
+        for direct in [false, true] {
+            let error = fs.open(dir, options.with_direct(direct)).unwrap_err();
+            assert_eq!((error.syscall, &*error.path), ("open", dir), "{options:?}");
+            assert_eq!(error.errno, Errno::ISDIR.raw_os_error(), "{options:?}");
+        }
+    }
+}
+
 fn names_are_listed_in_order_with_their_kinds(disk: Disk, dir: &Path) {
     let (fs, _) = build(disk);
     assert_eq!(fs.list(dir).unwrap(), []);
@@ -559,6 +683,52 @@ fn the_world_outside_is_asked_for_through_the_disk(disk: Disk, _: &Path) {
     assert_ne!(fs.pid(), 0);
 }
 
+// What each disk is brought to in a way of its own.
+
+/// `file` has no room for another grain.
+fn no_room_is_its_own_error_on_every_way(fs: &dyn Fs, driver: &mut dyn Driver, file: &File) {
+    for mode in MODES {
+        let op = Op::Write { file: file.clone(), at: 0, buffer: Buffer::copy_of(&[1; GRAIN]), mode };
+        let error = error_of(perform(driver, op));
+        assert!(error.is_no_space(), "{error}");
+    }
+    assert!(fs.write_at(file, 0, &Buffer::copy_of(&[1; GRAIN])).unwrap_err().is_no_space());
+}
+
+/// After `arm`, the next write of two grains to a new file writes some of it, and what is tried then fails with
+/// `EFBIG`. Answers the files and how far each was written.
+fn short_writes_are_not_taken_for_whole_ones(
+    (fs, driver): (&dyn Fs, &mut dyn Driver),
+    dir: &Path,
+    arm: impl Fn(),
+) -> Vec<(File, u64)> {
+    let mut files = Vec::new();
+    for direct in [false, true] {
+        for way in 0..4 {
+            let path = dir.join(format!("{direct} {way}"));
+            let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
+            let buffer = Buffer::copy_of(&pattern(way, 2 * GRAIN));
+            arm();
+            let error = match MODES.get(way) {
+                Some(&mode) => {
+                    let op = Op::Write { file: file.clone(), at: 0, buffer, mode };
+                    error_of(perform(driver, op))
+                }
+                None => fs.write_at(&file, 0, &buffer).unwrap_err(),
+            };
+            assert_eq!((error.errno, &*error.path), (Errno::FBIG.raw_os_error(), &*path));
+            let written = error.offset.unwrap() as usize;
+            assert!((1..2 * GRAIN).contains(&written), "{written}");
+            assert!(
+                read_cold(fs, &file, 0, written) == pattern(way, written),
+                "what came before was written"
+            );
+            files.push((file, written as u64));
+        }
+    }
+    files
+}
+
 /// Runs every case on every disk.
 macro_rules! suite {
     ($($case:ident)*) => {
@@ -571,7 +741,7 @@ macro_rules! suite {
         /// The operating system again, on a file system in memory: it answers before one can ask.
         #[cfg(target_os = "linux")]
         mod on_tmpfs {
-            $(#[test] fn $case() { super::os::run("/dev/shm".as_ref(), super::$case); })*
+            $(#[test] fn $case() { super::os::run(super::os::MEMORY.as_ref(), super::$case); })*
         }
 
         /// The simulated disk, in a few of its moods.
@@ -594,6 +764,12 @@ suite! {
     jobs_run_in_order_and_what_they_open_travels_back
     the_end_of_a_job_always_ends_wait
     a_job_that_fails_is_its_own_completion_and_others_go_on
+    a_job_that_panics_fails_and_the_next_one_runs
+    dropping_the_driver_completes_what_is_queued
+    dropping_the_driver_completes_what_is_in_flight
+    dropping_the_driver_completes_what_is_left
+    dropping_the_driver_while_unwinding_completes_what_is_in_flight
+    an_offset_that_the_kernel_cannot_name_is_refused
     a_wake_ends_wait_also_ahead_of_time
     no_wake_is_lost_between_threads
     operations_complete_also_where_a_reason_to_return_is_always_there
@@ -601,6 +777,7 @@ suite! {
     a_locked_file_refuses_other_descriptions_until_the_last_user_is_gone
     lengths_zeros_and_reservations_are_what_was_asked
     opening_makes_cuts_or_leaves_alone_as_asked
+    a_directory_is_no_file_to_open
     names_are_listed_in_order_with_their_kinds
     renaming_replaces_and_removing_takes_the_name_only
     errors_name_the_call_the_path_and_the_errno
@@ -618,30 +795,89 @@ fn run_on_sim(case: fn(Disk, &Path)) {
     }
 }
 
+/// What the simulated disk is brought to by its switches.
+#[cfg(feature = "sim")]
+mod simulated {
+    use ringbolt_disk::sim::{Call, Fault, Sim};
+
+    use super::*;
+
+    #[test]
+    fn a_full_device_is_its_own_error_on_every_way() {
+        for seed in 0..8 {
+            let sim = Sim::new(seed);
+            let (fs, mut driver) = build(sim.disk());
+            let file = fs.open("/file".as_ref(), NEW).unwrap();
+            sim.set_capacity(Some(0));
+            no_room_is_its_own_error_on_every_way(&*fs, &mut *driver, &file);
+        }
+    }
+
+    #[test]
+    fn a_short_write_is_never_taken_for_a_whole_one() {
+        for seed in 0..8 {
+            let sim = Sim::new(seed);
+            let (fs, mut driver) = build(sim.disk());
+            let cut_short = || {
+                sim.fail(Fault::short_write());
+                sim.fail(Fault::new(Call::Write).skip(1).errno(Errno::FBIG.raw_os_error()));
+            };
+            short_writes_are_not_taken_for_whole_ones((&*fs, &mut *driver), "/".as_ref(), cut_short);
+        }
+    }
+}
+
 /// What only the operating system can show.
 #[cfg(target_os = "linux")]
 mod os {
+    use std::io::Write as _;
     use std::process::Command;
 
     use ringbolt_disk::os::disk as system;
     use rustix::process::{Resource, getrlimit, setrlimit};
 
+    use super::machine::lacks;
     use super::*;
 
+    /// The file system in memory that Linux has everywhere, or nearly.
+    pub(crate) const MEMORY: &str = "/dev/shm";
+
     /// Run a case in a new directory on the file system of `base`.
-    pub(crate) fn run(base: &Path, case: fn(Disk, &Path)) {
+    pub(crate) fn run<C: Fn(Disk, &Path) + Send + 'static>(base: &Path, case: C) {
         if !base.is_dir() {
-            eprintln!("skipped: there is no {}", base.display());
-            return;
+            let capability = if base == Path::new(MEMORY) { "memory" } else { "temporary" };
+            return lacks(capability, &format!("there is no {}", base.display()));
         }
         let dir = tempfile::tempdir_in(base).unwrap();
-        case(system(), dir.path());
+        // Under the case's own name, or that of the test whose closure it is.
+        watched(std::any::type_name::<C>(), move || case(system(), dir.path()));
     }
 
     /// Run a case on both kinds of file system.
-    fn run_everywhere(case: fn(Disk, &Path)) {
+    fn run_everywhere<C: Fn(Disk, &Path) + Copy + Send + 'static>(case: C) {
         run(&std::env::temp_dir(), case);
-        run("/dev/shm".as_ref(), case);
+        run(MEMORY.as_ref(), case);
+    }
+
+    /// Run a case that may wait for ever, which is how a lost wake shows: then it fails by its name, and its
+    /// process with it, as a thread that sleeps cannot be ended.
+    fn watched(name: &str, case: impl FnOnce() + Send + 'static) {
+        const PATIENCE: Duration = Duration::from_mins(1);
+        let (ended, end) = std::sync::mpsc::channel::<()>();
+        let work = move || {
+            // Dropped at the end of the case, whichever way it ends.
+            let _ended = ended;
+            case();
+        };
+        let thread = std::thread::Builder::new().name(name.into()).spawn(work).unwrap();
+        if end.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            // Past the test's captured output, which is lost with the process.
+            let _ = writeln!(std::io::stderr(), "{name} did not end within {PATIENCE:?}");
+            std::process::abort();
+        }
+        if let Err(panic) = thread.join() {
+            std::panic::resume_unwind(panic);
+        }
     }
 
     /// Run `body` in a process of its own, which is this test once more: it changes limits of the process.
@@ -671,76 +907,6 @@ mod os {
     }
 
     #[test]
-    fn dropping_the_driver_completes_what_is_in_flight() {
-        // Goal: nothing is freed under the kernel, and nothing that was submitted is forgotten. Method: drop at
-        // every stage: only queued, handed to the kernel, half of it done; jobs among it.
-        const COUNT: usize = 100;
-        run_everywhere(|disk, dir| {
-            let fs = disk.fs;
-            for (stage, direct) in [(0, false), (0, true), (1, false), (1, true), (2, false), (2, true)] {
-                let (_, mut driver) = build(system());
-                let path = dir.join(format!("{stage} {direct}"));
-                let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
-                for index in 0..COUNT {
-                    let (at, buffer) = ((index * GRAIN) as u64, Buffer::copy_of(&pattern(index, GRAIN)));
-                    let mode = MODES[index % 2];
-                    driver.submit(Token(index as u64), Op::Write { file: file.clone(), at, buffer, mode });
-                    if index % 10 == 0 {
-                        let name = dir.join(format!("{stage} {direct} job {index}"));
-                        let job = Op::Job(Box::new(move |fs: &dyn Fs| fs.open(&name, NEW).map(Some)));
-                        driver.submit(Token((COUNT + index) as u64), job);
-                    }
-                }
-                for _ in 0..stage {
-                    // A wake, so that it returns with most of it still under way.
-                    driver.waker().wake();
-                    driver.wait(None, &mut Vec::new());
-                }
-                drop(driver);
-                for index in 0..COUNT {
-                    assert!(read_cold(&*fs, &file, (index * GRAIN) as u64, GRAIN) == pattern(index, GRAIN));
-                }
-                for index in (0..COUNT).step_by(10) {
-                    assert!(fs.stat(&dir.join(format!("{stage} {direct} job {index}"))).unwrap().is_some());
-                }
-            }
-        });
-    }
-
-    #[test]
-    fn dropping_the_driver_while_unwinding_completes_what_is_in_flight() {
-        run_everywhere(|disk, dir| {
-            let (fs, driver) = build(disk);
-            let file = fs.open(&dir.join("file"), NEW.with_direct(true)).unwrap();
-            let clone = file.clone();
-            let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
-                let mut driver = driver;
-                let (at, buffer, mode) = (0, Buffer::copy_of(&pattern(1, GRAIN)), WriteMode::Dsync);
-                driver.submit(Token(1), Op::Write { file: clone, at, buffer, mode });
-                panic!("on purpose");
-            }));
-            assert!(unwound.is_err());
-            assert!(read_cold(&*fs, &file, 0, GRAIN) == pattern(1, GRAIN));
-        });
-    }
-
-    #[test]
-    fn a_job_that_panics_fails_and_the_next_one_runs() {
-        let (_, mut driver) = build(system());
-        driver.submit(Token(1), Op::Job(Box::new(|_| panic!("on purpose"))));
-        driver.submit(Token(2), Op::Job(Box::new(|_| Ok(None))));
-        for done in finish(&mut *driver, 2) {
-            if done.token == Token(2) {
-                assert!(done.outcome.is_ok());
-            } else {
-                let error = error_of(done);
-                assert_eq!(error.errno, Errno::IO.raw_os_error());
-                assert!(error.to_string().contains("on purpose"), "{error}");
-            }
-        }
-    }
-
-    #[test]
     fn a_symbolic_link_is_never_followed() {
         run_everywhere(|disk, dir| {
             let (target, link) = (dir.join("target"), dir.join("link"));
@@ -765,34 +931,58 @@ mod os {
     }
 
     #[test]
-    fn an_offset_that_the_kernel_cannot_name_is_refused() {
-        // Goal: -1 would be "the current position" to the ring.
+    fn direct_access_is_had_wherever_the_file_system_gives_it() {
+        // Goal: it is not given up without anybody noticing, and what `is_direct` says is what the descriptor
+        // does. Method: ask the file system ourselves.
+        use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, open, statx};
+
         run_everywhere(|disk, dir| {
-            let (fs, mut driver) = build(disk);
-            let file = fs.open(&dir.join("file"), NEW).unwrap();
-            for at in [u64::MAX, i64::MAX as u64, u64::MAX - 1] {
-                for mode in MODES {
-                    let op = Op::Write { file: file.clone(), at, buffer: Buffer::copy_of(b"bytes"), mode };
-                    assert_eq!(error_of(perform(&mut *driver, op)).errno, Errno::INVAL.raw_os_error());
+            let path = dir.join("file");
+            drop(disk.fs.open(&path, NEW).unwrap());
+            let opened = open(&path, OFlags::RDWR | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty());
+            let is_given = opened.as_ref().is_ok_and(|descriptor| {
+                let stat = statx(descriptor, c"", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).unwrap();
+                let fits = |alignment: u32| (1..=GRAIN).contains(&(alignment as usize));
+                stat.stx_mask & StatxFlags::DIOALIGN.bits() == 0
+                    || fits(stat.stx_dio_mem_align) && fits(stat.stx_dio_offset_align)
+            });
+            drop(opened);
+            for options in [OpenOptions::READ, OpenOptions::WRITE, NEW] {
+                for asked in [true, false] {
+                    let file = disk.fs.open(&path, options.with_direct(asked)).unwrap();
+                    assert_eq!(file.is_direct(), asked && is_given, "{options:?}");
+                    let flags = OFlags::from_bits_retain(flags_of(&path));
+                    assert_eq!(flags.contains(OFlags::DIRECT), file.is_direct(), "{options:?}");
+                    assert!(!flags.contains(OFlags::NONBLOCK), "the ring would answer EAGAIN");
                 }
-                let op = Op::Read { file: file.clone(), at, buffer: Buffer::zeroed(5) };
-                assert_eq!(error_of(perform(&mut *driver, op)).errno, Errno::INVAL.raw_os_error());
-                assert!(fs.write_at(&file, at, &Buffer::copy_of(b"bytes")).is_err());
             }
-            assert_eq!(fs.len(&file).unwrap(), 0);
         });
+    }
+
+    /// The flags of the one descriptor that this process has of `path`.
+    fn flags_of(path: &Path) -> u32 {
+        let path = std::fs::canonicalize(path).unwrap();
+        let mut descriptors = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| {
+            let entry = entry.unwrap();
+            let leads_there = std::fs::read_link(entry.path()).is_ok_and(|target| target == path);
+            leads_there.then(|| entry.file_name())
+        });
+        let descriptor = descriptors.next().expect("it is open");
+        assert_eq!(descriptors.next(), None);
+        flags_in(&std::fs::read_to_string(Path::new("/proc/self/fdinfo").join(descriptor)).unwrap())
+    }
+
+    /// What a descriptor's information says of its flags.
+    fn flags_in(info: &str) -> u32 {
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        u32::from_str_radix(flags, 8).unwrap()
     }
 
     #[test]
     fn a_full_device_is_its_own_error_on_every_way() {
         let (fs, mut driver) = build(system());
         let file = fs.open("/dev/full".as_ref(), OpenOptions::WRITE).unwrap();
-        for mode in MODES {
-            let op = Op::Write { file: file.clone(), at: 0, buffer: Buffer::copy_of(&[1; GRAIN]), mode };
-            let error = error_of(perform(&mut *driver, op));
-            assert!(error.is_no_space(), "{error}");
-        }
-        assert!(fs.write_at(&file, 0, &Buffer::copy_of(&[1; GRAIN])).unwrap_err().is_no_space());
+        no_room_is_its_own_error_on_every_way(&*fs, &mut *driver, &file);
     }
 
     #[test]
@@ -803,23 +993,9 @@ mod os {
             limit(Resource::Fsize, GRAIN as u64);
             run_everywhere(|disk, dir| {
                 let (fs, mut driver) = build(disk);
-                for direct in [false, true] {
-                    for way in 0..4 {
-                        let path = dir.join(format!("{direct} {way}"));
-                        let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
-                        let buffer = Buffer::copy_of(&pattern(way, 2 * GRAIN));
-                        let error = match MODES.get(way) {
-                            Some(&mode) => {
-                                let op = Op::Write { file: file.clone(), at: 0, buffer, mode };
-                                error_of(perform(&mut *driver, op))
-                            }
-                            None => fs.write_at(&file, 0, &buffer).unwrap_err(),
-                        };
-                        assert_eq!((error.errno, &*error.path), (Errno::FBIG.raw_os_error(), &*path));
-                        assert_eq!(error.offset, Some(GRAIN as u64), "what came before was written");
-                        assert_eq!(fs.len(&file).unwrap(), GRAIN as u64);
-                        assert!(read_cold(&*fs, &file, 0, 2 * GRAIN) == pattern(way, GRAIN));
-                    }
+                let files = short_writes_are_not_taken_for_whole_ones((&*fs, &mut *driver), dir, || {});
+                for (file, written) in files {
+                    assert_eq!((written, fs.len(&file).unwrap()), (GRAIN as u64, GRAIN as u64));
                 }
             });
         });
@@ -874,9 +1050,12 @@ mod os {
                 if before.contains(&path) {
                     continue;
                 }
-                let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
-                let flags = u32::from_str_radix(flags, 8).unwrap();
-                assert_ne!(flags & rustix::fs::OFlags::CLOEXEC.bits(), 0, "{}: {info}", path.display());
+                assert_ne!(
+                    flags_in(&info) & rustix::fs::OFlags::CLOEXEC.bits(),
+                    0,
+                    "{}: {info}",
+                    path.display()
+                );
                 seen += 1;
             }
             assert!(seen >= 3, "a file, a ring and an epoll at least, not {seen}");

@@ -14,6 +14,7 @@ use ringbolt_disk::{
 
 const SEEDS: u64 = 64;
 const EIO: i32 = 5;
+const EINVAL: i32 = 22;
 
 /// A file of `len` zeros, all of it durable, its name too.
 fn make(sim: &Sim, path: &str, len: usize) -> File {
@@ -342,6 +343,105 @@ fn a_chain_of_renames_never_gives_a_file_two_names() {
         sim.fs().rename(Path::new("/b"), Path::new("/c")).unwrap();
         sim.power_cut(seed).list("/").len() == 1
     });
+}
+
+#[test]
+fn what_is_done_from_outside_is_stable_whatever_was_pending() {
+    // A name that was made, removed, renamed away or renamed to, and the directory it is in.
+    always(|seed| {
+        let sim = Sim::new(seed);
+        let fs = sim.fs();
+        let new = |path: &str| fs.open(Path::new(path), OpenOptions::replace(0o600)).map(drop).unwrap();
+        let rename = |from: &str, to: &str| fs.rename(Path::new(from), Path::new(to)).unwrap();
+        for name in ["removed", "away", "to"] {
+            sim.write_file(name, b"old");
+        }
+        new("made");
+        fs.remove(Path::new("removed")).unwrap();
+        rename("away", "away to");
+        new("other");
+        rename("other", "to");
+        fs.create_dir(Path::new("directory"), 0o700).unwrap();
+        for name in ["made", "removed", "away", "to", "directory/made"] {
+            sim.write_file(name, b"planted");
+        }
+        let cut = sim.power_cut(seed);
+        let planted = |name| cut.read_file(name) == b"planted";
+        assert!(["made", "removed", "away", "to", "directory/made"].into_iter().all(planted));
+        assert_eq!(cut.read_file("away to"), b"old");
+        cut.snapshot() == sim.snapshot()
+    });
+    always(|seed| {
+        let sim = Sim::new(seed);
+        let fs = sim.fs();
+        sim.write_file("old", b"old");
+        fs.open(Path::new("made"), OpenOptions::replace(0o600)).unwrap();
+        fs.rename(Path::new("old"), Path::new("renamed")).unwrap();
+        sim.remove_file("made");
+        sim.remove_file("renamed");
+        sim.power_cut(seed).list("/").is_empty()
+    });
+}
+
+#[test]
+fn direct_files_refuse_what_is_not_in_whole_grains_where_the_file_system_takes_them() {
+    let sim = Sim::new(1);
+    let (fs, mut driver) = (sim.fs(), sim.driver());
+    let open = |name: &str| fs.open(Path::new(name), OpenOptions::replace(0o600).with_direct(true)).unwrap();
+    let file = open("direct");
+    assert!(file.is_direct());
+    for (at, len) in [(512, 4096), (0, 512), (1, 1)] {
+        for mode in [WriteMode::Plain, WriteMode::Dsync, WriteMode::Alone] {
+            let error = run(&mut *driver, write(&file, at, 1, len, mode)).unwrap_err();
+            assert_eq!((error.errno, error.offset), (EINVAL, Some(at)));
+        }
+        let read = Op::Read { file: file.clone(), at, buffer: Buffer::zeroed(len) };
+        assert_eq!(run(&mut *driver, read).unwrap_err().errno, EINVAL);
+        let error = fs.write_at(&file, at, &Buffer::copy_of(&vec![1; len])).unwrap_err();
+        assert_eq!((error.errno, error.offset), (EINVAL, Some(at)));
+        assert_eq!(fs.read_at(&file, at, &mut vec![0; len]), Ok(0), "cold reads take any");
+    }
+    assert_eq!(fs.len(&file), Ok(0));
+    run(&mut *driver, write(&file, 4096, 1, 4096, WriteMode::Plain)).unwrap();
+
+    sim.set_direct(false);
+    let file = open("cached");
+    assert!(!file.is_direct());
+    run(&mut *driver, write(&file, 1, 1, 1, WriteMode::Plain)).unwrap();
+    assert!(!fs.open(Path::new("cached"), OpenOptions::WRITE).unwrap().is_direct());
+}
+
+#[test]
+fn a_driver_that_is_dropped_completes_nothing_where_its_process_is_dead_or_the_device_stalled() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    for is_killed in [true, false] {
+        always(|seed| {
+            let sim = Sim::new(seed);
+            let file = make(&sim, "/a", 4096);
+            let mut driver = sim.driver();
+            let ran = std::sync::Arc::new(AtomicBool::new(false));
+            let runs = std::sync::Arc::clone(&ran);
+            driver.submit(Token(1), write(&file, 0, 1, 4096, WriteMode::Plain));
+            driver.submit(
+                Token(2),
+                Op::Job(Box::new(move |_| {
+                    runs.store(true, Ordering::Relaxed);
+                    Ok(None)
+                })),
+            );
+            if is_killed {
+                sim.kill();
+            } else {
+                sim.stall(true);
+            }
+            drop(driver);
+            // The dead one's write lands some time, as the head says; a job is a thread of the process.
+            sim.in_flight() == 1
+                && sim.read_file("/a") == [0; 4096]
+                && ran.load(Ordering::Relaxed) != is_killed
+        });
+    }
 }
 
 #[test]

@@ -29,6 +29,7 @@
 //! | --- | --- |
 //! | `wal` | the log's functions: open, submit, poll, close |
 //! | `reader` | records on their way to JavaScript, from the thread pool |
+//! | `verify` | checking a whole log, on the thread pool too |
 //! | `completion` | the one road back |
 //! | `lifecycle` | who is open in this environment, and how it ends |
 //! | `error` | core's errors as plain objects |
@@ -50,4 +51,5 @@ mod error;
 mod guard;
 mod lifecycle;
 mod reader;
+mod verify;
 mod wal;

@@ -1,16 +1,18 @@
 //! Records on their way to JavaScript. A reader blocks, so each chunk is a task of libuv's thread pool; it is
 //! independent of its log's life, which may close meanwhile.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use napi::bindgen_prelude::{AsyncTask, BufferSlice};
 use napi::{Env, ScopedTask};
 use napi_derive::napi;
-use ringbolt_core::wal::{Chunk, Source};
+use ringbolt_core::wal::{Chunk, Salvager, Source, key_value};
 
 use crate::error::{NativeFailure, number, whole};
 use crate::guard::guard;
 use crate::lifecycle;
+use crate::wal::sequences;
 
 /// A range of records being read.
 #[napi]
@@ -18,8 +20,16 @@ pub struct NativeReader {
     state: Arc<Mutex<State>>,
 }
 
+type Open = Box<dyn FnOnce() -> ringbolt_core::Result<State> + Send>;
+
 enum State {
+    /// Opened by the first task: that reads files too.
+    Ahead(Open),
     Open(Box<dyn Source>),
+    /// What is intact of a damaged log.
+    Salvage(Salvager),
+    /// Nothing of it any more but what there should have been: only at the end all of that is known.
+    Salvaged(NativeExtent),
     /// It could not be opened; the first chunk tells.
     Refused(ringbolt_core::Error),
     /// At the end, failed, or let go of.
@@ -37,6 +47,79 @@ pub fn open_reader(wal: u32, from: f64, to: f64) -> napi::Result<NativeReader> {
         };
         NativeReader { state: Arc::new(Mutex::new(state)) }
     })
+}
+
+/// Begin to read a log that somebody else may be writing: records `from..=to`, without `from` all that are kept.
+#[napi]
+pub fn open_whole_reader(
+    directory: String,
+    format: String,
+    sequences: String,
+    from: Option<f64>,
+    to: f64,
+) -> NativeReader {
+    let (from, to) = (from.map(whole), whole(to));
+    NativeReader::ahead(move || {
+        let fs = ringbolt_disk::disk().fs;
+        let source = if format == "entries" {
+            key_value::read(fs, &directory, self::sequences(&sequences), from, to)
+        } else {
+            ringbolt_core::wal::read(fs, Path::new(&directory), from, Some(to))
+        };
+        source.map(State::Open)
+    })
+}
+
+/// Begin to read what is intact of a log, damaged or not.
+#[napi]
+pub fn open_salvage(directory: String, format: String) -> NativeReader {
+    NativeReader::ahead(move || {
+        let fs = ringbolt_disk::disk().fs;
+        if format == "entries" {
+            key_value::salvage(fs, &directory).map(State::Open)
+        } else {
+            ringbolt_core::wal::salvage(fs, Path::new(&directory)).map(State::Salvage)
+        }
+    })
+}
+
+/// What there should be in a log that is salvaged. Everything is known once the reading has ended.
+#[napi(object, object_from_js = false)]
+#[derive(Clone, Debug, Default)]
+pub struct NativeExtent {
+    /// The first LSN, where something tells.
+    pub first_lsn: Option<f64>,
+    /// The last LSN that something tells of; 0 where nothing does.
+    pub last_lsn: f64,
+    /// The size of the largest segment; 0 where nothing tells.
+    pub segment_bytes: f64,
+}
+
+/// What there should be in the log that `reader` salvages, as far as it knows by now.
+#[napi]
+pub fn salvage_extent(reader: &NativeReader) -> napi::Result<NativeExtent> {
+    guard(|| match &*reader.state.lock().unwrap_or_else(PoisonError::into_inner) {
+        State::Salvage(salvager) => NativeExtent::of(salvager),
+        State::Salvaged(extent) => extent.clone(),
+        _ => NativeExtent::default(),
+    })
+}
+
+impl NativeExtent {
+    fn of(salvager: &Salvager) -> Self {
+        Self {
+            first_lsn: salvager.first_lsn().map(number),
+            last_lsn: number(salvager.last_lsn()),
+            segment_bytes: number(salvager.segment_bytes()),
+        }
+    }
+}
+
+impl NativeReader {
+    /// One that is opened by its first task.
+    fn ahead(open: impl FnOnce() -> ringbolt_core::Result<State> + Send + 'static) -> Self {
+        Self { state: Arc::new(Mutex::new(State::Ahead(Box::new(open)))) }
+    }
 }
 
 /// The next records, about `bytes` of them. One call at a time.
@@ -58,7 +141,13 @@ pub fn extend_reader(reader: &NativeReader, to: f64) -> napi::Result<()> {
 /// Let go of a reader's files without waiting for a garbage collection. Not while a chunk is being read.
 #[napi]
 pub fn close_reader(reader: &NativeReader) -> napi::Result<()> {
-    guard(|| *reader.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Over)
+    guard(|| {
+        let mut state = reader.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = match &*state {
+            State::Salvage(salvager) => State::Salvaged(NativeExtent::of(salvager)),
+            _ => State::Over,
+        };
+    })
 }
 
 /// Reads one chunk.
@@ -114,10 +203,16 @@ impl<'env> ScopedTask<'env> for ReadChunk {
 
 impl State {
     fn next(&mut self, bytes: usize) -> ringbolt_core::Result<Option<Chunk>> {
+        if matches!(self, Self::Ahead(_))
+            && let Self::Ahead(open) = std::mem::replace(self, Self::Over)
+        {
+            *self = open().unwrap_or_else(Self::Refused);
+        }
         match self {
+            Self::Ahead(_) | Self::Salvaged(_) | Self::Over => Ok(None),
             Self::Open(reader) => reader.next(bytes),
+            Self::Salvage(salvager) => salvager.next(bytes),
             Self::Refused(error) => Err(error.clone()),
-            Self::Over => Ok(None),
         }
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
-use ringbolt_core::wal::handle::{Answer, Check, Handle, Options, Phase, Records, Request, Run, SyncMode};
+use ringbolt_core::wal::handle::{
+    Answer, Check, Format, Handle, Options, Phase, Records, Request, Run, Sequences, SyncMode,
+};
 
 use crate::error::{NativeFailure, number, whole};
 use crate::guard::guard;
@@ -22,9 +24,15 @@ fn with<T>(wal: u32, work: impl FnOnce(&Handle) -> T) -> napi::Result<T> {
 pub struct NativeWalOptions {
     /// Absolute.
     pub directory: String,
+    /// `segments` or `entries`.
+    pub format: String,
+    /// Of entries: `strict` or `any`.
+    pub sequences: String,
     /// Make one where there is none.
     pub create: bool,
-    /// A multiple of the grain.
+    /// Refuse one that is there.
+    pub create_only: bool,
+    /// A multiple of the grain. Of entries: the bound on a file.
     pub segment_bytes: f64,
     /// Records accepted and not yet written.
     pub queue_bytes_max: f64,
@@ -45,9 +53,17 @@ pub struct NativeWalOptions {
 impl NativeWalOptions {
     fn into_core(self) -> Options {
         let milliseconds = |number: f64| Duration::from_millis(whole(number));
+        let segment_bytes = whole(self.segment_bytes);
+        let options = Options::new(self.directory);
         Options {
             create: self.create,
-            segment_bytes: whole(self.segment_bytes),
+            create_only: self.create_only,
+            format: if self.format == "entries" {
+                Format::Entries { sequences: sequences(&self.sequences), file_bytes_max: segment_bytes }
+            } else {
+                Format::Segments
+            },
+            segment_bytes: if self.format == "entries" { options.segment_bytes } else { segment_bytes },
             queue_bytes_max: whole(self.queue_bytes_max),
             sync: match self.sync.as_str() {
                 "dsync" => SyncMode::Dsync,
@@ -59,9 +75,14 @@ impl NativeWalOptions {
             check: if self.check == "all" { Check::All } else { Check::Tail },
             sync_interval: milliseconds(self.sync_interval_ms),
             file_mode: self.file_mode,
-            ..Options::new(self.directory)
+            ..options
         }
     }
+}
+
+/// `strict` or `any`.
+pub(crate) fn sequences(name: &str) -> Sequences {
+    if name == "any" { Sequences::Any } else { Sequences::Strict }
 }
 
 /// Start to open a log; returns its number, under which its news are announced.

@@ -330,9 +330,10 @@ pub fn payload_crc(payload: &[u8]) -> u32 {
 /// over 88 bytes is cheaper than a stream of four.
 fn checksum(header: &[u8; HEADER_BYTES], place: Place<'_>) -> u32 {
     let offset = if planted::is(Bug::NoOffsetInChecksum) { 0 } else { place.offset };
+    let log_id = if planted::is(Bug::NoLogIdInChecksum) { [0; 16] } else { place.log_id.0 };
     let mut covered = [0; 56 + 16 + 8 + 8];
     covered[..56].copy_from_slice(&header[8..]);
-    covered[56..72].copy_from_slice(&place.log_id.0);
+    covered[56..72].copy_from_slice(&log_id);
     covered[72..80].copy_from_slice(&place.segment.to_le_bytes());
     covered[80..].copy_from_slice(&offset.to_le_bytes());
     crc32c(&covered)

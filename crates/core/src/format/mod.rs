@@ -14,6 +14,15 @@
 //!     torn/                                         torn tails set aside, for people
 //! ```
 //!
+//! ```text
+//!     a key-value log's directory                   what its bytes are
+//!
+//!     LOCK                                          the owner's pid, as text
+//!     SYNCED                      ────────────────▶ synced.rs    32 bytes: how far it is durable
+//!     wal_00000000.log            ────────────────▶ entry.rs     records, back to back
+//!     torn/                                         torn tails set aside, for people
+//! ```
+//!
 //! Names, limits and the checksum are on this page, for all of them.
 //!
 //! # Who judges
@@ -26,9 +35,11 @@
 //! the values agree with each other. No field is believed before the checksum over it holds. A later version
 //! has to keep magic, checksum and version where they are to be told from damage.
 
+pub mod entry;
 pub mod frame;
 pub mod head;
 pub mod segment;
+pub mod synced;
 
 use std::fmt;
 
@@ -182,6 +193,9 @@ pub const LOCK_NAME: &str = "LOCK";
 /// The directory of the torn tails that were set aside.
 pub const TORN_NAME: &str = "torn";
 
+/// The file that says how far a key-value log is durable.
+pub const SYNCED_NAME: &str = "SYNCED";
+
 const SEGMENT_PREFIX: &str = "wal-";
 const SEGMENT_SUFFIX: &str = ".seg";
 /// What ends the name of a file in the making.
@@ -204,6 +218,22 @@ pub fn parse_segment_name(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(SEGMENT_PREFIX)?.strip_suffix(SEGMENT_SUFFIX)?;
     let number = u64::from_str_radix(digits, 16).ok()?;
     (number > 0 && segment_name(number) == name).then_some(number)
+}
+
+/// The name of a key-value log's file: its number in eight decimal digits, or as many more as it takes.
+///
+/// ```
+/// use ringbolt_core::format::log_file_name;
+/// assert_eq!(log_file_name(26), "wal_00000026.log");
+/// ```
+pub fn log_file_name(number: u64) -> String {
+    format!("wal_{number:08}.log")
+}
+
+/// The number in the name of a key-value log's file; `None` for every other name. No two names have the same number.
+pub fn parse_log_file_name(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("wal_")?.strip_suffix(".log")?.parse().ok()?;
+    (log_file_name(number) == name).then_some(number)
 }
 
 /// What a file is called while it is made. It gets its name only when it is whole and durable.
@@ -336,6 +366,27 @@ mod tests {
             "wal-000000000000000é.seg",
         ] {
             assert_eq!(parse_segment_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_log_file_name_has_one_spelling() {
+        assert_eq!(log_file_name(0), "wal_00000000.log");
+        for number in [0, 7, 99_999_999, 100_000_000, u64::MAX] {
+            assert_eq!(parse_log_file_name(&log_file_name(number)), Some(number));
+        }
+        for name in [
+            "",
+            "wal_.log",
+            "wal_0.log",
+            "wal_+0000001.log",
+            "wal_000000001.log",
+            "wal_0000000a.log",
+            "wal_00000000.log.tmp",
+            "wal-00000000.log",
+            "wal_99999999999999999999.log",
+        ] {
+            assert_eq!(parse_log_file_name(name), None, "{name}");
         }
     }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 use ringbolt_disk::{Backend, Disk};
 
 use crate::error::{Code, Error, Result};
-use crate::format::frame;
-use crate::format::{LogId, frame_bytes_max, record_bytes_max};
+use crate::format::{LogId, entry, frame, frame_bytes_max, record_bytes_max};
 use crate::wal::batch;
+use crate::wal::key_value;
 use crate::wal::mailbox::Shared;
-use crate::wal::reader::{Reader, Source};
+use crate::wal::reader::{self, Reader, Source};
 use crate::wal::service::Starting;
 
 /// How batches become durable.
@@ -38,13 +38,43 @@ pub enum Check {
     All,
 }
 
+/// Which format a log has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// The native one: segments of frames.
+    #[default]
+    Segments,
+    /// The key-value log: files of entries, byte-compatible with amaters-core 0.2. A record is an entry's body
+    /// ([`crate::format::entry`]), its LSN the entry's sequence plus one.
+    Entries {
+        /// How sequences follow each other in what is there.
+        sequences: Sequences,
+        /// A file goes on in the next before it would be longer, in bytes; one record may be.
+        file_bytes_max: u64,
+    },
+}
+
+/// How the sequences of a key-value log follow each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sequences {
+    /// They rise by one, from 0 in file 0; everything else is damage.
+    #[default]
+    Strict,
+    /// As they like: amaters' ring writer takes them from its caller. What is appended rises by one from the largest.
+    Any,
+}
+
 /// How to open a log. The limits are checked by the floor above and asserted here.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Where the log lives; absolute.
     pub directory: PathBuf,
+    /// What is written there.
+    pub format: Format,
     /// Make a log where there is none.
     pub create: bool,
+    /// Refuse a log that is there already.
+    pub create_only: bool,
     /// Size of segments made from now on, in bytes; a multiple of the grain.
     pub segment_bytes: u64,
     /// Bound on the bytes of records accepted and not yet written; an empty record counts as one byte.
@@ -68,7 +98,9 @@ impl Options {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
+            format: Format::Segments,
             create: true,
+            create_only: false,
             segment_bytes: 64 << 20,
             queue_bytes_max: 64 << 20,
             sync: SyncMode::Auto,
@@ -122,13 +154,15 @@ pub struct Opened {
     pub first_lsn: u64,
     /// The newest LSN in the log, durable.
     pub last_lsn: u64,
+    /// Where open left off: the number of a file and an offset in it. What is appended goes behind.
+    pub end: (u64, u64),
     /// Whether segments are written past the page cache.
     pub direct_io: bool,
     /// How frames become durable, in words: what [`SyncMode::Auto`] came to.
     pub durability: &'static str,
-    /// The log's name, in every file of it.
+    /// The log's name, in every file of it; zeros in a key-value log, whose files have no room for one.
     pub log_id: LogId,
-    /// How many times the log was opened for writing, this time included.
+    /// How many times the log was opened for writing, this time included; 0 in a key-value log, which does not count.
     pub incarnation: u32,
 }
 
@@ -338,14 +372,22 @@ impl Handle {
             let whole = frame::records(bytes, count);
             assert!(whole.is_ok(), "the staged bytes are {count} records");
         }
-        self.shared.submit(run, frame_bytes_max(self.shared.options.segment_bytes))
+        if matches!(self.shared.options.format, Format::Entries { .. }) {
+            for body in batch::each(run.records) {
+                let body = entry::parse_body(body);
+                assert!(body.is_ok(), "each record is an entry's body: {body:?}");
+            }
+        }
+        self.shared.submit(run)
     }
 
     fn check_size(&self, records: Records<'_>) -> Result<()> {
         let too_large = |what: &str, size: u64, limit: u64| {
-            let message = format!(
-                "{what} of {size} bytes is above the limit of {limit}; split it, or use larger segments"
-            );
+            let hint = match self.shared.options.format {
+                Format::Segments => "split it, or use larger segments",
+                Format::Entries { .. } => "split it",
+            };
+            let message = format!("{what} of {size} bytes is above the limit of {limit}; {hint}");
             Err(Error::new(Code::WalRecordTooLarge, message).with(|details| {
                 details.size = Some(size);
                 details.limit = Some(limit);
@@ -353,20 +395,28 @@ impl Handle {
         };
         let limit = self.record_bytes_max();
         let largest = match records {
-            Records::Apart(records) => records.iter().map(|record| record.len()).max(),
             // The lengths are walked only where one of them could be above the limit.
-            Records::Staged { count, bytes } if bytes.len() as u64 > limit => {
-                frame::records(bytes, count).ok().and_then(|records| records.map(<[u8]>::len).max())
-            }
-            Records::Staged { .. } => None,
+            Records::Staged { bytes, .. } if bytes.len() as u64 <= limit => None,
+            records => batch::each(records).map(<[u8]>::len).max(),
         };
         if let Some(largest) = largest.map(|bytes| bytes as u64).filter(|&bytes| bytes > limit) {
             return too_large("a record", largest, limit);
         }
-        let limit = frame_bytes_max(self.shared.options.segment_bytes);
-        let size = frame::padded_bytes(batch::payload_bytes(records) as u64);
-        if size > limit {
-            return too_large("a batch that makes a frame", size, limit);
+        let payload_bytes = batch::payload_bytes(records) as u64;
+        match self.shared.options.format {
+            Format::Segments => {
+                let limit = frame_bytes_max(self.shared.options.segment_bytes);
+                let size = frame::padded_bytes(payload_bytes);
+                if size > limit {
+                    return too_large("a batch that makes a frame", size, limit);
+                }
+            }
+            Format::Entries { .. } => {
+                let limit = self.batch_bytes_max();
+                if payload_bytes > limit {
+                    return too_large("a batch", payload_bytes, limit);
+                }
+            }
         }
         Ok(())
     }
@@ -441,14 +491,22 @@ impl Handle {
         self.shared.stats()
     }
 
-    /// Bytes of one record at most.
+    /// Bytes of one record at most; of an entry, its body's.
     pub fn record_bytes_max(&self) -> u64 {
-        record_bytes_max(self.shared.options.segment_bytes)
+        match self.shared.options.format {
+            Format::Segments => record_bytes_max(self.shared.options.segment_bytes),
+            Format::Entries { .. } => entry::BODY_BYTES_MAX as u64,
+        }
     }
 
     /// Bytes of one batch at most: its records, each with [`frame::RECORD_PREFIX_BYTES`] more.
     pub fn batch_bytes_max(&self) -> u64 {
-        frame_bytes_max(self.shared.options.segment_bytes) - frame::HEADER_BYTES as u64
+        match self.shared.options.format {
+            Format::Segments => {
+                frame_bytes_max(self.shared.options.segment_bytes) - frame::HEADER_BYTES as u64
+            }
+            Format::Entries { .. } => self.record_bytes_max() + frame::RECORD_PREFIX_BYTES as u64,
+        }
     }
 
     /// Read the records `from..=to`, durable ones only, whatever `to` says.
@@ -461,16 +519,17 @@ impl Handle {
             return Err(Error::new(Code::WalClosed, "reading a log that is not open"));
         };
         if from < status.first_lsn {
-            let first = status.first_lsn;
-            let message =
-                format!("reading from LSN {from}: the log was truncated and begins with LSN {first}");
-            return Err(Error::new(Code::WalTruncated, message)
-                .path(&self.shared.options.directory)
-                .with(|details| details.first_lsn = Some(first)));
+            return Err(reader::truncated(&self.shared.options.directory, from, status.first_lsn));
         }
         let directory = self.shared.options.directory.clone();
         let to = to.min(status.durable_lsn);
-        Ok(Box::new(Reader::new(self.shared.fs.clone(), directory, &opened, from, to)))
+        let fs = self.shared.fs.clone();
+        Ok(match self.shared.options.format {
+            Format::Segments => Box::new(Reader::new(fs, directory, &opened, from, to)),
+            Format::Entries { sequences, .. } => {
+                Box::new(key_value::Reader::of_handle(fs, directory, sequences, &opened, from, to))
+            }
+        })
     }
 
     fn thread(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {

@@ -1,7 +1,6 @@
 //! What a log's handle and its service share: the mailbox in, the watermarks out, one lock over both, held
 //! for a copy or a few assignments.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -10,8 +9,8 @@ use hdrhistogram::Histogram;
 use ringbolt_disk::{Fs, Pool, Time, Waker};
 
 use crate::error::{Code, Error, Result};
-use crate::format::frame;
-use crate::wal::batch::{self, Batch};
+use crate::planted::{self, Bug};
+use crate::wal::batch::{self, Batch, Batches, Layout};
 use crate::wal::handle::{Answer, Listener, Opened, Options, Phase, Refusal, Request, Run, Stats, Status};
 use crate::wal::machine::{Asked, Machine};
 
@@ -39,8 +38,7 @@ struct Inbox {
     opened: Option<Opened>,
     failure: Option<Error>,
     refusal: Option<Refusal>,
-    /// Batches not yet taken: the newest is still open for more.
-    batches: VecDeque<Batch>,
+    batches: Batches,
     /// The LSN that the next run must begin with.
     next_lsn: u64,
     /// Of what was accepted and is not yet written, see [`batch::queue_bytes`]; never above the option's bound, but for
@@ -98,7 +96,7 @@ impl Shared {
             opened: None,
             failure: None,
             refusal: None,
-            batches: VecDeque::new(),
+            batches: Batches::new(Layout::of(&options)),
             next_lsn: 1,
             queued_bytes: 0,
             durable_wanted: 0,
@@ -148,14 +146,13 @@ impl Shared {
 
     // ---- the handle's side --------------------------------------------------------------------------------
 
-    pub(crate) fn submit(&self, run: Run<'_>, frame_bytes_max: u64) -> Result<()> {
-        let payload_bytes = batch::payload_bytes(run.records);
+    pub(crate) fn submit(&self, run: Run<'_>) -> Result<()> {
         let count = batch::count(run.records);
         let queue_bytes = batch::queue_bytes(run.records);
         let now = self.fs.now();
         let mut inbox = self.inbox();
         inbox.check_open()?;
-        if run.epoch != inbox.status.epoch {
+        if run.epoch != inbox.status.epoch && !planted::is(Bug::RefusedNumbersTwice) {
             // Its LSNs were taken back before it came; the refusal answers for it.
             return Ok(());
         }
@@ -163,12 +160,7 @@ impl Shared {
         assert_eq!(run.first_lsn, inbox.next_lsn, "runs come in LSN order");
         inbox.next_lsn += u64::from(count);
         inbox.queued_bytes += queue_bytes;
-        let payload_bytes_max = frame_bytes_max as usize - frame::HEADER_BYTES;
-        if !inbox.batches.back().is_some_and(|batch| batch.has_room(payload_bytes, payload_bytes_max)) {
-            inbox.batches.push_back(Batch::new(&self.pool, run.first_lsn, payload_bytes));
-        }
-        let batch = inbox.batches.back_mut().expect("there is one, or it was just made");
-        batch.push(&self.pool, run.records, run.durable, now);
+        inbox.batches.push(&self.pool, &run, now);
         drop(inbox);
         self.wake();
         Ok(())
@@ -255,9 +247,7 @@ impl Shared {
     pub(crate) fn stats(&self) -> Stats {
         let now = self.fs.now();
         let inbox = self.inbox();
-        let waiting =
-            inbox.batches.front().and_then(|batch| batch.runs.first()).map(|&(accepted, _)| accepted);
-        let oldest = inbox.oldest_run.or(waiting);
+        let oldest = inbox.oldest_run.or(inbox.batches.oldest_run());
         let quantile = |quantile| Duration::from_micros(inbox.latency.value_at_quantile(quantile));
         Stats {
             oldest_in_flight: oldest.map_or(Duration::ZERO, |accepted| now.since(accepted)),
@@ -313,7 +303,7 @@ impl Shared {
     /// Take what the log has a place for.
     pub(crate) fn take(&self, wants_batch: bool) -> Intake {
         let mut inbox = self.inbox();
-        let batch = if wants_batch { inbox.batches.pop_front() } else { None };
+        let batch = if wants_batch { inbox.batches.pop() } else { None };
         Intake {
             batch,
             durable_wanted: inbox.durable_wanted,

@@ -41,8 +41,12 @@
 //! 7. No frame is written into a range whose zeroing is in flight. (`Segment::is_clear`)
 
 mod batch;
+mod directory;
+mod flushes;
 pub mod handle;
 mod head;
+pub mod key_value;
+mod link;
 mod lock;
 mod log;
 mod machine;
@@ -50,15 +54,21 @@ mod mailbox;
 pub mod reader;
 mod recovery;
 pub mod report;
+pub mod salvage;
 mod scan;
 mod segment;
 pub mod service;
 mod stats;
+mod survey;
+pub mod verify;
+mod walk;
 
 pub use handle::{
-    Answer, Check, Handle, Listener, Opened, Options, Phase, Records, Recovery, Refusal, Request, Run,
-    SegmentInfo, Stats, Status, SyncMode, TornAt,
+    Answer, Check, Format, Handle, Listener, Opened, Options, Phase, Records, Recovery, Refusal, Request,
+    Run, SegmentInfo, Sequences, Stats, Status, SyncMode, TornAt,
 };
-pub use reader::{Chunk, Reader, Source};
+pub use reader::{Chunk, Reader, Source, read};
 pub use report::{Damage, Report, Torn, Verdict};
+pub use salvage::{Salvager, salvage};
 pub use service::{Service, Starting};
+pub use verify::verify;

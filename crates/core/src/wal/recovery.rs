@@ -18,24 +18,22 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringbolt_disk::{Buffer, EntryKind, File, Fs, OpenOptions};
+use ringbolt_disk::{Buffer, File, Fs};
 
 use crate::error::{Code, Error, Result};
 use crate::format::head::{Head, State};
-use crate::format::segment;
 use crate::format::{
-    GRAIN, HEAD_NAME, LOCK_NAME, LogId, Refusal, TEMPORARY_SUFFIX, TORN_NAME, TornName, is_temporary,
-    parse_segment_name, segment_name, temporary_name,
+    GRAIN, HEAD_NAME, LOCK_NAME, LogId, TEMPORARY_SUFFIX, TornName, is_temporary, parse_segment_name,
+    segment_name,
 };
 use crate::planted::{self, Bug};
+use crate::wal::directory::{Directory, opening};
 use crate::wal::handle::{Options, Recovery, TornAt};
 use crate::wal::log::{Held, Policy, Start};
-use crate::wal::scan::{self, Chain, Extent, Finding, Found, LogFiles, Progress, Scan, Window};
+use crate::wal::scan::{Chain, Extent, Finding, Found, Progress, Scan, Window};
 use crate::wal::segment::{Maker, Segment};
+use crate::wal::survey::Survey;
 use crate::wal::{head, lock};
-
-/// The torn tails of so many recoveries are kept.
-const TORN_KEPT: usize = 4;
 
 /// Torn bytes are copied and frames written again through a buffer of at most this size.
 const COPY_BYTES: u64 = 1 << 20;
@@ -64,10 +62,8 @@ pub(crate) fn open(
     let opening = Opening { fs, options, directory: &options.directory };
     // Looked at before LOCK is touched: a directory that is somebody else's stays as it is.
     let exists = opening.look()?.is_a_log();
-    if !exists && !options.create {
-        return Err(opening.not_found());
-    }
-    opening.make_directories()?;
+    opening.place().check_wish(exists, options)?;
+    opening.place().make()?;
     let mut locks = lock::Locks::new(fs, options.lock_timeout, options.file_mode, check_wanted);
     let lock = locks.take_owner(&opening.directory.join(LOCK_NAME))?;
     // Looked at again: until the lock was ours somebody else may have written here.
@@ -76,7 +72,7 @@ pub(crate) fn open(
         opening.recover(&files, &mut locks, lock, progress)?
     } else {
         locks.sign(&lock)?;
-        opening.sync_ancestors()?;
+        opening.place().sync_ancestors()?;
         opening.create(lock, LogId(fs.random()), &[])?
     };
     opened.recovery.duration = fs.now().since(began);
@@ -126,22 +122,17 @@ impl Opening<'_> {
         }
         files.segments.sort_unstable();
         if let Some(name) = files.stranger.as_ref().filter(|_| !files.is_a_log()) {
-            let path = self.directory;
-            let message = format!(
-                "{}: a log is made in an empty directory only, and this one holds {name:?}; choose another",
-                path.display()
-            );
-            return Err(Error::new(Code::WalNotEmpty, message)
-                .path(path)
-                .with(|details| details.found = Some(name.clone())));
+            return Err(self.place().not_empty(name));
         }
         Ok(files)
     }
 
-    fn not_found(&self) -> Error {
-        let path = self.directory;
-        let message = format!("{}: there is no log here, and `create` is false", path.display());
-        Error::new(Code::WalNotFound, message).path(path)
+    fn place(&self) -> Directory<'_> {
+        Directory { fs: self.fs, path: self.directory, file_mode: self.options.file_mode }
+    }
+
+    fn survey(&self) -> Survey<'_> {
+        Survey { fs: self.fs, directory: self.directory, direct: self.options.direct_io }
     }
 
     fn maker(&self, log_id: LogId) -> Maker {
@@ -156,47 +147,12 @@ impl Opening<'_> {
 
     // ---- creation -----------------------------------------------------------------------------------------
 
-    /// Make the directory, and its missing parents; each new name is durable in its parent (rule 5).
-    fn make_directories(&self) -> Result<()> {
-        let mut missing = Vec::new();
-        let mut path = self.directory;
-        while self.fs.stat(path).map_err(opening)?.is_none() {
-            missing.push(path);
-            let Some(parent) = path.parent() else { break };
-            path = parent;
-        }
-        for path in missing.into_iter().rev() {
-            match self.fs.create_dir(path, directory_mode(self.options.file_mode)) {
-                Ok(()) => {}
-                Err(error) if error.is_exists() => {}
-                Err(error) => return Err(opening(error)),
-            }
-            if let Some(parent) = path.parent() {
-                self.fs.sync_dir(parent).map_err(opening)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A creation that was killed, or whose directory sync failed, may have left directories whose names are
-    /// not durable. A parent that we have no right to sync was not made by us; any other failure is one (rule 5).
-    fn sync_ancestors(&self) -> Result<()> {
-        for parent in self.directory.ancestors().skip(1) {
-            match self.fs.sync_dir(parent) {
-                Ok(()) => {}
-                Err(error) if error.is_refused() => break,
-                Err(error) => return Err(opening(error)),
-            }
-        }
-        Ok(())
-    }
-
     /// Segment 1 durable, its name too, then HEAD; only then frames.
     fn create(&self, lock: File, log_id: LogId, leftovers: &[String]) -> Result<Opened> {
         let maker = self.maker(log_id);
-        self.sync_directory()?;
+        self.place().sync()?;
         for name in leftovers {
-            self.remove(name)?;
+            self.place().remove(name)?;
         }
         let segment = maker.make(self.fs, 1).map_err(opening)?;
         let head = Head {
@@ -242,81 +198,25 @@ impl Opening<'_> {
             locks.take_segment(&self.path(number), self.options.direct_io)?;
         }
         locks.sign(&lock)?;
-        let head = match self.read_head() {
+        let survey = self.survey();
+        let head = match survey.head() {
             Ok(Some(head)) => head,
             Ok(None) => return self.complete_creation(files, lock),
-            Err(error) => return Err(self.later_header(&files.segments)?.unwrap_or(error)),
+            Err(error) => return Err(survey.later_header(&files.segments)?.unwrap_or(error)),
         };
         let kept: Vec<u64> =
             files.segments.iter().copied().filter(|&number| number >= head.oldest_segment).collect();
-        let segments = self.check_segments(&head, &kept)?;
-        let found = self.log_files(&head, &segments).scan(self.options.check, progress)?;
+        let segments = survey.check_segments(&head, head.oldest_segment, &kept)?;
+        let found = survey.log_files(&head, &segments).scan(self.options.check, progress)?;
         // From here on the log is sound; now it may be changed.
         self.repair(files, locks, lock, head, &segments, &found)
     }
 
-    fn log_files<'a>(&'a self, head: &'a Head, segments: &'a [Found]) -> LogFiles<'a> {
-        LogFiles { fs: self.fs, directory: self.directory, direct: self.options.direct_io, head, segments }
-    }
-
-    fn read_head(&self) -> Result<Option<Head>> {
-        let path = self.directory.join(HEAD_NAME);
-        let Some(bytes) = head::read(self.fs, self.directory).map_err(opening)? else { return Ok(None) };
-        match Head::decode(&bytes) {
-            Ok(head) => Ok(Some(head)),
-            Err(refusal @ Refusal::Unsupported { .. }) => Err(scan::unsupported_at(&path, None, &refusal)),
-            Err(refusal) => {
-                let reason = refusal.to_string();
-                Err(scan::damaged(&path, None, 1, 1, &reason).with(|details| {
-                    // Without HEAD nothing says which records there should be.
-                    details.first_lsn = None;
-                    details.last_lsn = None;
-                    details.message = format!(
-                        "{}: {reason}; without it nothing says what the log must hold. No byte was changed: \
-                         restore the file from a copy",
-                        path.display()
-                    );
-                }))
-            }
-        }
-    }
-
     /// Segments without HEAD: an interrupted creation is completed, everything else is refused.
     fn complete_creation(&self, files: &Files, lock: File) -> Result<Opened> {
-        let mut headers = Vec::new();
-        for &number in &files.segments {
-            headers.push((number, scan::segment_header(self.fs, &self.path(number))?.0));
-        }
-        let log_id = headers.iter().find_map(|(_, header)| header.as_ref().ok()).map(|header| header.log_id);
-        let (mut frames, mut anything) = (false, false);
-        for &number in &files.segments {
-            let direct = self.options.direct_io;
-            let found = scan::holds_anything(self.fs, &self.path(number), number, log_id.as_ref(), direct)?;
-            frames |= found.0;
-            anything |= found.1;
-        }
-        for (number, header) in &headers {
-            if let Err(refusal) = header {
-                let path = self.path(*number);
-                let ours = frames && !matches!(refusal, Refusal::Unsupported { .. });
-                return Err(if ours {
-                    scan::damaged(&path, Some((*number, 0)), 1, 1, &refusal.to_string())
-                } else {
-                    scan::unsupported_at(&path, Some(0), refusal)
-                });
-            }
-        }
+        let log_id = self.survey().interrupted_creation(&files.segments)?;
         if !self.options.create {
-            return Err(self.not_found());
-        }
-        let (first, path) = (files.segments[0], self.path(files.segments[0]));
-        if anything || first != 1 {
-            let reason = if anything {
-                "HEAD is missing, and there are records"
-            } else {
-                "HEAD is missing, and so is segment 1"
-            };
-            return Err(scan::damaged(&path, Some((first, GRAIN)), 1, 1, reason));
+            return Err(self.place().not_found());
         }
         let log_id = log_id.unwrap_or_else(|| LogId(self.fs.random()));
         let mut leftovers = files.temporary.clone();
@@ -326,58 +226,6 @@ impl Opening<'_> {
 
     fn path(&self, number: u64) -> PathBuf {
         self.directory.join(segment_name(number))
-    }
-
-    /// The segments that HEAD says are kept: all there, each with a whole header, this log's, its own number.
-    fn check_segments(&self, head: &Head, numbers: &[u64]) -> Result<Vec<Found>> {
-        let due = head.first_lsn;
-        let last = head.proven_lsn.max(due);
-        let damaged = |number: u64, reason: &str| {
-            scan::damaged(&self.path(number), Some((number, 0)), due, last, reason)
-        };
-        if let Some(error) = self.later_header(numbers)? {
-            return Err(error);
-        }
-        let mut segments = Vec::new();
-        let mut damage = None;
-        let mut expected = head.oldest_segment;
-        for &number in numbers {
-            if number != expected {
-                damage.get_or_insert_with(|| damaged(expected, "the segment is missing"));
-            }
-            expected = number + 1;
-            let (header, len) = scan::segment_header(self.fs, &self.path(number))?;
-            let reason = match header {
-                Ok(header) if header.log_id != head.log_id => {
-                    format!("a segment of log {}, expected {}", header.log_id, head.log_id)
-                }
-                Ok(header) if header.number != number => format!("a header of segment {}", header.number),
-                Ok(segment::Header { bytes, .. }) => {
-                    segments.push(Found { number, bytes, is_cut: len < bytes });
-                    continue;
-                }
-                Err(refusal) => refusal.to_string(),
-            };
-            damage.get_or_insert_with(|| damaged(number, &reason));
-        }
-        if numbers.is_empty() {
-            damage = Some(damaged(head.oldest_segment, "the segment is missing"));
-        }
-        match damage {
-            None => Ok(segments),
-            Some(damage) => Err(self.log_files(head, &segments).later_version()?.unwrap_or(damage)),
-        }
-    }
-
-    /// The first segment header of a later version, as the error that it is: it outranks damage.
-    fn later_header(&self, numbers: &[u64]) -> Result<Option<Error>> {
-        for &number in numbers {
-            let path = self.path(number);
-            if let (Err(refusal @ Refusal::Unsupported { .. }), _) = scan::segment_header(self.fs, &path)? {
-                return Ok(Some(scan::unsupported_at(&path, Some(0), &refusal)));
-            }
-        }
-        Ok(None)
     }
 
     // ---- repair -------------------------------------------------------------------------------------------
@@ -396,25 +244,29 @@ impl Opening<'_> {
         })?;
         let torn = !scan.torn.is_empty();
         let torn_bytes = scan.torn.iter().map(|extent| extent.to - extent.from).sum();
-        self.set_aside(&scan.torn, incarnation)?;
+        let torn_tails: Vec<_> =
+            scan.torn.iter().map(|extent| (extent.torn_name(incarnation), *extent)).collect();
+        self.place().set_aside(&torn_tails, |extent, file| {
+            self.copy(extent, |at, bytes| self.fs.write_at(file, at - extent.from, bytes))
+        })?;
         if !planted::is(Bug::RemoveBeforeDirectorySync) {
             // What the page cache shows as renamed or removed may not be so on disk, and what is removed now
             // could persist before it: first make the names we judged by durable.
-            self.sync_directory()?;
+            self.place().sync()?;
         }
         let (before, from) = segments.split_at(scan.last);
         let (tail, after) = from.split_first().expect("the scan ends in a segment");
         // Kept: the segments up to the tail's and, at a clean end, the one that was prepared behind it.
         let next = after.first().filter(|_| !torn);
         for segment in after.iter().skip(usize::from(next.is_some())).rev() {
-            self.remove(&segment_name(segment.number))?;
-            self.sync_directory()?;
+            self.place().remove(&segment_name(segment.number))?;
+            self.place().sync()?;
         }
         for &number in files.segments.iter().filter(|&&number| number < head.oldest_segment) {
-            self.remove(&segment_name(number))?;
+            self.place().remove(&segment_name(number))?;
         }
         for name in &files.temporary {
-            self.remove(name)?;
+            self.place().remove(name)?;
         }
 
         let maker = self.maker(head.log_id);
@@ -429,14 +281,14 @@ impl Opening<'_> {
         }
         let segment = self.repair_tail(locks, &maker, tail, scan, torn)?;
         self.write_again(locks, &segment, before, scan)?;
-        self.fs.sync(&segment.file).map_err(opening)?;
+        self.sync_tail(&segment.file, torn)?;
         self.read_again(&head, scan)?;
         let next = next.map(|next| self.frameless(locks, &maker, *next)).transpose()?;
-        self.sync_directory()?;
+        self.place().sync()?;
         if !planted::is(Bug::HeadBeforeSync) {
             self.replace_head(&head_early)?;
         }
-        self.forget_old_torn_tails();
+        self.place().forget_old_torn_tails();
 
         let recovery = Recovery {
             records: scan.next_lsn - head.first_lsn,
@@ -482,10 +334,17 @@ impl Opening<'_> {
         segment.zeroed_to = scan.tail;
         if torn {
             self.fs.zero(&segment.file, scan.tail, found.bytes - scan.tail).map_err(opening)?;
-            self.fs.sync(&segment.file).map_err(opening)?;
+            self.sync_tail(&segment.file, torn)?;
             segment.zeroed_to = found.bytes;
         }
         Ok(segment)
+    }
+
+    fn sync_tail(&self, file: &File, torn: bool) -> Result<()> {
+        if torn && planted::is(Bug::ZeroWithoutSync) {
+            return Ok(());
+        }
+        self.fs.sync(file).map_err(opening)
     }
 
     /// A segment without frames, replaced where its size is not today's.
@@ -564,43 +423,6 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Keep a copy of what is about to be cut, durable before anything is.
-    fn set_aside(&self, torn: &[Extent], incarnation: u32) -> Result<()> {
-        if torn.is_empty() {
-            return Ok(());
-        }
-        let directory = self.directory.join(TORN_NAME);
-        match self.fs.create_dir(&directory, directory_mode(self.options.file_mode)) {
-            Ok(()) => {}
-            Err(error) if error.is_exists() => {}
-            Err(error) => return Err(opening(error)),
-        }
-        for extent in torn {
-            let name =
-                TornName { segment: extent.segment.number, offset: extent.from, incarnation }.to_string();
-            let path = directory.join(&name);
-            // A copy by this name was made whole by an opening that a crash ended before HEAD: what it cut
-            // since is missing from the segment, so the copy is kept as it is.
-            if self.fs.stat(&path).map_err(opening)?.is_none() {
-                let temporary = directory.join(temporary_name(&name));
-                let copied = self.copy_aside(*extent, &temporary);
-                if let Err(error) = copied {
-                    let _ = self.fs.remove(&temporary);
-                    return Err(error);
-                }
-                self.fs.rename(&temporary, &path).map_err(opening)?;
-            }
-        }
-        self.fs.sync_dir(&directory).map_err(opening)
-    }
-
-    fn copy_aside(&self, extent: Extent, temporary: &Path) -> Result<()> {
-        let options = OpenOptions::replace(self.options.file_mode);
-        let file = self.fs.open(temporary, options).map_err(opening)?;
-        self.copy(extent, |at, bytes| self.fs.write_at(&file, at - extent.from, bytes))?;
-        self.fs.sync(&file).map_err(opening)
-    }
-
     /// Hand the bytes of an extent to `write`, piece by piece.
     fn copy(&self, extent: Extent, write: impl Fn(u64, &Buffer) -> ringbolt_disk::Result<()>) -> Result<()> {
         let Found { number, bytes, .. } = extent.segment;
@@ -614,45 +436,16 @@ impl Opening<'_> {
         Ok(())
     }
 
-    /// Keep the torn tails of the newest recoveries. They are for people, and no promise rests on them: what
-    /// cannot be removed now is tried again by the next recovery.
-    fn forget_old_torn_tails(&self) {
-        let directory = self.directory.join(TORN_NAME);
-        let Ok(entries) = self.fs.list(&directory) else { return };
-        let files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
-        let names: Vec<&str> = files.filter_map(|entry| entry.name.to_str()).collect();
-        // A copy that a crash cut short was made again by the recovery after it, or is not needed any more.
-        for name in names.iter().filter(|name| {
-            name.strip_suffix(TEMPORARY_SUFFIX).is_some_and(|name| TornName::parse(name).is_some())
-        }) {
-            let _ = self.fs.remove(&directory.join(name));
-        }
-        let torn: Vec<TornName> = names.iter().filter_map(|name| TornName::parse(name)).collect();
-        let mut incarnations: Vec<u32> = torn.iter().map(|torn| torn.incarnation).collect();
-        incarnations.sort_unstable();
-        incarnations.dedup();
-        let Some(&oldest_kept) = incarnations.iter().rev().nth(TORN_KEPT - 1) else { return };
-        for torn in torn.iter().filter(|torn| torn.incarnation < oldest_kept) {
-            let _ = self.fs.remove(&directory.join(torn.to_string()));
-        }
-    }
-
     fn replace_head(&self, head: &Head) -> Result<()> {
         head::replace(self.fs, self.directory, head, self.options.file_mode).map_err(opening)
     }
-
-    fn remove(&self, name: &str) -> Result<()> {
-        self.fs.remove(&self.directory.join(name)).map_err(opening)
-    }
-
-    fn sync_directory(&self) -> Result<()> {
-        self.fs.sync_dir(self.directory).map_err(opening)
-    }
 }
 
-/// The permission bits of a directory for files of `file_mode`: who may read may enter.
-fn directory_mode(file_mode: u32) -> u32 {
-    file_mode | (file_mode & 0o444) >> 2
+impl Extent {
+    /// What a copy of it is called.
+    fn torn_name(&self, incarnation: u32) -> TornName {
+        TornName { segment: self.segment.number, offset: self.from, incarnation }
+    }
 }
 
 /// Whether this is HEAD or a segment that never got its name. Another program's temporary file is not ours
@@ -660,13 +453,4 @@ fn directory_mode(file_mode: u32) -> u32 {
 fn is_ours_in_the_making(name: &str) -> bool {
     let Some(name) = name.strip_suffix(TEMPORARY_SUFFIX) else { return false };
     name == HEAD_NAME || parse_segment_name(name).is_some()
-}
-
-/// A failed system call while opening.
-fn opening(error: ringbolt_disk::Error) -> Error {
-    if error.is_no_space() {
-        // A segment is reserved whole before the log is open.
-        return Error::of_disk(Code::WalNoSpace, "opening the log (free a segment's size of space)", error);
-    }
-    Error::io("opening the log", error)
 }

@@ -8,7 +8,6 @@ use ringbolt_disk::{Buffer, File, Fs, OpenOptions};
 use crate::error::{Code, Error, Result};
 use crate::format::frame::{HEADER_BYTES, Header, Held, Kind, Place};
 use crate::format::head::Head;
-use crate::format::segment::{self, SEGMENT_HEADER_BYTES};
 use crate::format::{GRAIN, LogId, Refusal, segment_name};
 use crate::planted::{self, Bug};
 use crate::wal::handle::Check;
@@ -16,7 +15,11 @@ use crate::wal::handle::Check;
 /// How much is read at once: large enough to keep a disk busy, small enough to stay in a cache.
 const WINDOW_BYTES: u64 = 1 << 20;
 
-static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
+/// How much is read first: who only wants to know how a segment begins asks for no more. Each read after it is four
+/// times as large, up to [`WINDOW_BYTES`].
+const WINDOW_BYTES_FIRST: u64 = 16 << 10;
+
+pub(crate) static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
 
 /// Calls with the bytes read so far and in all. An error ends the reading: nobody waits for it any more.
 pub(crate) type Progress<'a> = &'a dyn Fn(u64, u64) -> Result<()>;
@@ -32,6 +35,8 @@ pub(crate) struct Window {
     bytes: u64,
     start: u64,
     held: Buffer,
+    /// How much the next read takes.
+    wanted: u64,
 }
 
 impl Window {
@@ -39,7 +44,7 @@ impl Window {
         let file = fs
             .open(path, OpenOptions::READ.with_direct(direct))
             .map_err(|error| Error::io("reading the log", error))?;
-        Ok(Self { file, bytes, start: 0, held: Buffer::with_capacity(0) })
+        Ok(Self { file, bytes, start: 0, held: Buffer::with_capacity(0), wanted: WINDOW_BYTES_FIRST })
     }
 
     /// The `len` bytes at `at`, both within the segment.
@@ -56,12 +61,14 @@ impl Window {
     /// Read anew what was read before: it has changed since.
     pub(crate) fn forget(&mut self) {
         self.held.clear();
+        self.wanted = WINDOW_BYTES_FIRST;
     }
 
     /// Hold whole grains from the one of `at` on, up to `end` at least.
     fn move_to(&mut self, fs: &dyn Fs, at: u64, end: u64) -> Result<()> {
         let start = at / GRAIN * GRAIN;
-        let wanted = end.max((start + WINDOW_BYTES).min(self.bytes)).next_multiple_of(GRAIN) - start;
+        let wanted = end.max((start + self.wanted).min(self.bytes)).next_multiple_of(GRAIN) - start;
+        self.wanted = (self.wanted * 4).min(WINDOW_BYTES);
         if wanted as usize > self.held.capacity() {
             self.held = Buffer::with_capacity(wanted as usize);
         }
@@ -150,7 +157,13 @@ impl Chain {
     }
 
     /// The header at `offset`, where one holds.
-    fn held(&self, fs: &dyn Fs, window: &mut Window, number: u64, offset: u64) -> Result<Option<Held>> {
+    pub(crate) fn held(
+        &self,
+        fs: &dyn Fs,
+        window: &mut Window,
+        number: u64,
+        offset: u64,
+    ) -> Result<Option<Held>> {
         if offset + GRAIN > window.bytes {
             return Ok(None);
         }
@@ -160,11 +173,11 @@ impl Chain {
 
     /// A frame of an earlier incarnation than the one before it was left behind by a zeroing that a crash
     /// undid: neither frame nor proof.
-    fn is_junk(&self, held: &Held) -> bool {
+    pub(crate) fn is_junk(&self, held: &Held) -> bool {
         held.header.incarnation < self.incarnation && !planted::is(Bug::NoIncarnationRule)
     }
 
-    fn check(&self, held: &Held, offset: u64, segment_bytes: u64) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, held: &Held, offset: u64, segment_bytes: u64) -> Result<(), Refusal> {
         held.check(offset, segment_bytes)?;
         let (found, max) = (held.header.incarnation, self.incarnation_max);
         if found > max {
@@ -248,14 +261,15 @@ pub(crate) struct LogFiles<'a> {
 
 /// What lies behind the first bad place.
 #[derive(Default)]
-struct Behind {
+pub(crate) struct Behind {
     /// A header of a later version.
-    unsupported: Option<(usize, u64, Refusal)>,
+    pub(crate) unsupported: Option<(usize, u64, Refusal)>,
     /// A header that contradicts itself.
-    damage: Option<(usize, u64, String)>,
+    pub(crate) damage: Option<(usize, u64, String)>,
     /// The header that proves most: its durable LSN, its first LSN.
-    proof: Option<(u64, u64)>,
-    torn: Vec<Extent>,
+    pub(crate) proof: Option<(u64, u64)>,
+    /// What is not zero, or stands before something that is not.
+    pub(crate) torn: Vec<Extent>,
 }
 
 impl LogFiles<'_> {
@@ -321,7 +335,7 @@ impl LogFiles<'_> {
     /// The first frame of a later version in these segments, as the error that it is: it outranks damage, since
     /// what we take for damage may be what that version writes.
     pub(crate) fn later_version(&self) -> Result<Option<Error>> {
-        let found = self.behind(&Chain::of(self.head), 0, 0)?.unsupported;
+        let found = self.behind(&Chain::of(self.head), 0, 0, &|_| false)?.unsupported;
         Ok(found.map(|(index, at, refusal)| {
             let path = self.directory.join(segment_name(self.segments[index].number));
             unsupported_at(&path, Some(at), &refusal)
@@ -373,8 +387,14 @@ impl LogFiles<'_> {
 
     /// What the first place without a valid frame means. Answers with what is to be set aside: nothing, where
     /// the log ends cleanly.
-    fn judge(&self, chain: &Chain, index: usize, at: u64, finding: Finding) -> Result<Vec<Extent>> {
-        let behind = self.behind(chain, index, at)?;
+    pub(crate) fn judge(
+        &self,
+        chain: &Chain,
+        index: usize,
+        at: u64,
+        finding: Finding,
+    ) -> Result<Vec<Extent>> {
+        let behind = self.behind(chain, index, at, &|_| false)?;
         let due = chain.next_lsn.unwrap_or(self.head.first_lsn);
         let unsupported = match &finding {
             Finding::Unsupported(refusal) => Some((index, at, refusal.clone())),
@@ -413,8 +433,15 @@ impl LogFiles<'_> {
         Ok(behind.torn)
     }
 
-    /// Look through the rest of the log for headers that hold. The header alone is proof.
-    fn behind(&self, chain: &Chain, index: usize, at: u64) -> Result<Behind> {
+    /// Look through the rest of the log for headers that hold. The header alone is proof. Goes no further than it
+    /// takes to find what `is_enough`.
+    pub(crate) fn behind(
+        &self,
+        chain: &Chain,
+        index: usize,
+        at: u64,
+        is_enough: &dyn Fn(&Behind) -> bool,
+    ) -> Result<Behind> {
         let mut behind = Behind::default();
         let mut chain = chain.clone();
         for (later, segment) in self.segments.iter().enumerate().skip(index) {
@@ -430,6 +457,9 @@ impl LogFiles<'_> {
                 if let Some(held) = held {
                     if (later, offset) != (index, at) {
                         behind.count(&chain, &held, (later, offset), segment.bytes);
+                        if is_enough(&behind) {
+                            return Ok(behind);
+                        }
                     }
                     chain.incarnation = held.header.incarnation;
                     let padded_end = held.header.padded_end(offset).filter(|&end| end <= segment.bytes);
@@ -528,37 +558,4 @@ pub(crate) fn unsupported_at(path: &Path, offset: Option<u64>, refusal: &Refusal
             details.expected = Some(expected.clone());
         }
     })
-}
-
-/// What a segment's header says, and the length of its file.
-pub(crate) fn segment_header(fs: &dyn Fs, path: &Path) -> Result<(Result<segment::Header, Refusal>, u64)> {
-    let io = |error| Error::io("reading the log", error);
-    let file = fs.open(path, OpenOptions::READ).map_err(io)?;
-    let mut header = [0; SEGMENT_HEADER_BYTES];
-    let read = fs.read_at(&file, 0, &mut header).map_err(io)?;
-    Ok((segment::Header::decode(&header[..read]), fs.len(&file).map_err(io)?))
-}
-
-/// Whether a file without HEAD beside it holds frames of `log_id`, and whether it holds anything at all.
-pub(crate) fn holds_anything(
-    fs: &dyn Fs,
-    path: &Path,
-    number: u64,
-    log_id: Option<&LogId>,
-    direct: bool,
-) -> Result<(bool, bool)> {
-    let io = |error| Error::io("reading the log", error);
-    let len = {
-        let file = fs.open(path, OpenOptions::READ).map_err(io)?;
-        fs.len(&file).map_err(io)?
-    };
-    let mut window = Window::open(fs, path, len, direct)?;
-    let (mut frames, mut anything) = (false, false);
-    for offset in (GRAIN..len).step_by(GRAIN as usize) {
-        let bytes = window.get(fs, offset, GRAIN.min(len - offset) as usize)?;
-        anything |= *bytes != ZEROS[..bytes.len()];
-        frames |= log_id
-            .is_some_and(|log_id| Header::parse(bytes, Place { log_id, segment: number, offset }).is_some());
-    }
-    Ok((frames, anything))
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use ringbolt_disk::{Backend, Disk, Done, Driver, File, Op, WriteMode};
 
 use crate::error::{Code, Error, Result};
-use crate::wal::handle::Opened;
+use crate::planted::{self, Bug};
+use crate::wal::handle::{Format, Opened};
+use crate::wal::key_value;
 use crate::wal::log::Log;
 use crate::wal::machine::{Machine, Step};
 use crate::wal::mailbox::Shared;
@@ -70,10 +72,20 @@ impl Starting {
                 .with(|details| details.reason = Some(reason))
         })?;
         let progress = |bytes, total| shared.progress(bytes, total);
-        let recovery::Opened { start, recovery, lock } =
-            recovery::open(&*disk.fs, &shared.options, &progress, &|| shared.check_wanted())?;
-        let opened = opened(disk.backend, &start, recovery);
-        let log = Box::new(Log::new(start));
+        let check_wanted = || shared.check_wanted();
+        let (opened, log, lock): (Opened, Box<dyn Machine>, File) = match shared.options.format {
+            Format::Segments => {
+                let recovery::Opened { start, recovery, lock } =
+                    recovery::open(&*disk.fs, &shared.options, &progress, &check_wanted)?;
+                (opened(disk.backend, &start, recovery), Box::new(Log::new(start)), lock)
+            }
+            Format::Entries { sequences, file_bytes_max } => {
+                let key_value::Recovered { start, recovery, lock } =
+                    key_value::recover(&*disk.fs, &shared.options, sequences, &progress, &check_wanted)?;
+                let opened = start.opened(disk.backend, recovery);
+                (opened, Box::new(key_value::Log::new(start, file_bytes_max)), lock)
+            }
+        };
         shared.open(opened, driver.waker());
         Ok(Service { driver, log, lock: Some(lock), shared, done: Vec::new() })
     }
@@ -85,6 +97,7 @@ fn opened(backend: Backend, start: &crate::wal::log::Start, recovery: crate::wal
         backend,
         first_lsn: start.head.first_lsn,
         last_lsn: start.next_lsn - 1,
+        end: (start.segment.number, start.segment.tail),
         direct_io: start.segment.file.is_direct(),
         durability: start.policy.name(),
         log_id: start.head.log_id,
@@ -106,6 +119,9 @@ impl Service {
         self.shared.publish(&mut *self.log);
         self.send();
         self.shared.publish(&mut *self.log);
+        if planted::is(Bug::UnlockEarly) && self.log.failure().is_some() {
+            self.lock = None;
+        }
         !self.log.is_finished()
     }
 

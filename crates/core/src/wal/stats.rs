@@ -21,9 +21,11 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// Count runs that are acknowledged now.
+    /// Count runs that are acknowledged now. A run without records is only the beginning of one.
     pub(crate) fn acknowledge(&mut self, now: Time, runs: &[(Time, u32)]) {
-        self.runs += runs.len() as u64;
-        self.latencies.extend(runs.iter().map(|&(accepted, count)| (now.since(accepted), count)));
+        let whole = runs.iter().filter(|&&(_, count)| count > 0);
+        let before = self.latencies.len();
+        self.latencies.extend(whole.map(|&(accepted, count)| (now.since(accepted), count)));
+        self.runs += (self.latencies.len() - before) as u64;
     }
 }

@@ -3,7 +3,7 @@
 use ringbolt_core::Code;
 use ringbolt_core::format::GRAIN;
 use ringbolt_core::format::head::Head;
-use ringbolt_core::wal::{Handle, SyncMode};
+use ringbolt_core::wal::{Handle, Request, SyncMode};
 use ringbolt_disk::sim::{Call, Fault, Sim};
 
 use crate::support::{FRAMES, Log, Model, options, path, read_all, records, rng};
@@ -125,6 +125,30 @@ fn what_was_truncated_is_refused_and_the_rest_is_served() {
     let refused = log.handle.read(4, 8).expect_err("truncated");
     assert_eq!((refused.code, refused.first_lsn), (Code::WalTruncated, Some(5)));
     assert_eq!(log.read(5).expect("reads"), records(8)[4..]);
+}
+
+#[test]
+fn what_is_truncated_behind_a_reader_is_truncated_and_not_damaged() {
+    // Goal: a reader is not told of damage where there is none. Method: three segments, a reader in the first and
+    // one that has not begun, and the first two go.
+    let (_sim, mut log) = log_of(options());
+    let all = records(30);
+    for part in all.chunks(10) {
+        log.append_all(part);
+        log.request(Request::Rotate).expect("rotates");
+    }
+    let mut begun = log.handle.read(1, 30).expect("reads");
+    assert_eq!(begun.next(1).expect("reads").expect("there is").first_lsn, 1);
+    let waiting = log.handle.read(15, 30).expect("reads");
+    let kept = log.handle.read(25, 30).expect("reads");
+    log.request(Request::TruncateBefore(25)).expect("truncates");
+    // The file it has open is there for it.
+    assert_eq!(begun.next(1 << 20).expect("reads").expect("there is").count, 9);
+    for source in [begun, waiting] {
+        let error = read_all(source).expect_err("it is gone");
+        assert_eq!((error.code, error.first_lsn), (Code::WalTruncated, Some(25)), "{error}");
+    }
+    assert_eq!(read_all(kept).expect("reads"), all[24..]);
 }
 
 #[test]

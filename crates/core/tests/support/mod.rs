@@ -285,101 +285,123 @@ impl Driver for Insomniac {
 /// never reached the disk between a read of it and the next.
 pub(crate) fn forgetful(sim: &Sim) -> Disk {
     let Disk { fs, driver, backend } = sim.disk();
-    Disk { fs: Arc::new(Forgetful(fs)), driver, backend }
+    Disk { fs: Arc::new(Meddled { fs, before_read: None, forgets: true }), driver, backend }
 }
 
-struct Forgetful(Arc<dyn Fs>);
+/// The calls of another process of this machine, and before each one that only looks, `before` is called.
+pub(crate) fn interrupted(sim: &Sim, before: impl Fn() + Send + Sync + 'static) -> Arc<dyn Fs> {
+    Arc::new(Meddled { fs: sim.disk().fs, before_read: Some(Box::new(before)), forgets: false })
+}
 
-impl Fs for Forgetful {
-    fn write_at(&self, file: &File, at: u64, bytes: &Buffer) -> ringbolt_disk::Result<()> {
-        if file.path().extension().is_some_and(|extension| extension == "seg") {
-            return self.0.write_at(file, at, &Buffer::copy_of(&vec![0; bytes.len()]));
+struct Meddled {
+    fs: Arc<dyn Fs>,
+    before_read: Option<Box<dyn Fn() + Send + Sync>>,
+    forgets: bool,
+}
+
+impl Meddled {
+    fn before(&self) {
+        if let Some(before) = &self.before_read {
+            before();
         }
-        self.0.write_at(file, at, bytes)
+    }
+}
+
+impl Fs for Meddled {
+    fn write_at(&self, file: &File, at: u64, bytes: &Buffer) -> ringbolt_disk::Result<()> {
+        if self.forgets && file.path().extension().is_some_and(|extension| extension == "seg") {
+            return self.fs.write_at(file, at, &Buffer::copy_of(&vec![0; bytes.len()]));
+        }
+        self.fs.write_at(file, at, bytes)
     }
 
     fn open(&self, path: &Path, options: OpenOptions) -> ringbolt_disk::Result<File> {
-        self.0.open(path, options)
+        self.before();
+        self.fs.open(path, options)
     }
 
     fn len(&self, file: &File) -> ringbolt_disk::Result<u64> {
-        self.0.len(file)
+        self.before();
+        self.fs.len(file)
     }
 
     fn set_len(&self, file: &File, len: u64) -> ringbolt_disk::Result<()> {
-        self.0.set_len(file, len)
+        self.fs.set_len(file, len)
     }
 
     fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> ringbolt_disk::Result<usize> {
-        self.0.read_at(file, at, into)
+        self.before();
+        self.fs.read_at(file, at, into)
     }
 
     fn sync(&self, file: &File) -> ringbolt_disk::Result<()> {
-        self.0.sync(file)
+        self.fs.sync(file)
     }
 
     fn allocate(&self, file: &File, len: u64) -> ringbolt_disk::Result<()> {
-        self.0.allocate(file, len)
+        self.fs.allocate(file, len)
     }
 
     fn zero(&self, file: &File, at: u64, len: u64) -> ringbolt_disk::Result<()> {
-        self.0.zero(file, at, len)
+        self.fs.zero(file, at, len)
     }
 
     fn try_lock(&self, file: &File) -> ringbolt_disk::Result<bool> {
-        self.0.try_lock(file)
+        self.fs.try_lock(file)
     }
 
     fn is_linked(&self, file: &File, path: &Path) -> ringbolt_disk::Result<bool> {
-        self.0.is_linked(file, path)
+        self.fs.is_linked(file, path)
     }
 
     fn has_cheap_dsync(&self, file: &File) -> bool {
-        self.0.has_cheap_dsync(file)
+        self.fs.has_cheap_dsync(file)
     }
 
     fn stat(&self, path: &Path) -> ringbolt_disk::Result<Option<EntryKind>> {
-        self.0.stat(path)
+        self.before();
+        self.fs.stat(path)
     }
 
     fn list(&self, directory: &Path) -> ringbolt_disk::Result<Vec<Entry>> {
-        self.0.list(directory)
+        self.before();
+        self.fs.list(directory)
     }
 
     fn create_dir(&self, path: &Path, mode: u32) -> ringbolt_disk::Result<()> {
-        self.0.create_dir(path, mode)
+        self.fs.create_dir(path, mode)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> ringbolt_disk::Result<()> {
-        self.0.rename(from, to)
+        self.fs.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> ringbolt_disk::Result<()> {
-        self.0.remove(path)
+        self.fs.remove(path)
     }
 
     fn sync_dir(&self, directory: &Path) -> ringbolt_disk::Result<()> {
-        self.0.sync_dir(directory)
+        self.fs.sync_dir(directory)
     }
 
     fn random(&self) -> [u8; 16] {
-        self.0.random()
+        self.fs.random()
     }
 
     fn wall_clock(&self) -> u64 {
-        self.0.wall_clock()
+        self.fs.wall_clock()
     }
 
     fn now(&self) -> Time {
-        self.0.now()
+        self.fs.now()
     }
 
     fn sleep(&self, pause: Duration) {
-        self.0.sleep(pause);
+        self.fs.sleep(pause);
     }
 
     fn pid(&self) -> u32 {
-        self.0.pid()
+        self.fs.pid()
     }
 }
 

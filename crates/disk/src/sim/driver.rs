@@ -12,6 +12,7 @@ use super::flight::{Answer, Finish, Flight, Work};
 use super::fs::SimFs;
 use super::world::{Inbox, World};
 use super::{Shared, handle, lock};
+use crate::job;
 use crate::{Buffer, Done, Driver, File, Job, Op, Outcome, Time, Token, Waker, WriteMode};
 
 /// A driver of one process. It never sleeps: where a real one would, the clock jumps.
@@ -123,7 +124,12 @@ impl Driver for SimDriver {
         };
         let mut world = lock(&self.shared);
         let sim = handle(&self.shared, &file);
-        world.launch(Flight {
+        let allowed = match &work {
+            Work::Read { at, len } => sim.check(*at, *len),
+            Work::Write { at, bytes, .. } => sim.check(*at, bytes.len()),
+            Work::Sync { .. } => Ok(()),
+        };
+        let flight = Flight {
             driver: Some(self.id),
             token: token.0,
             description: sim.description,
@@ -132,7 +138,11 @@ impl Driver for SimDriver {
             work,
             held: 0,
             due: None,
-        });
+        };
+        match allowed {
+            Ok(()) => world.launch(flight),
+            Err(errno) => world.refuse(&flight, errno),
+        }
         if is_alone && world.rng.random() {
             while world.execute_one(|flight| flight.driver == Some(self.id) && flight.token == token.0) {}
         }
@@ -150,7 +160,7 @@ impl Driver for SimDriver {
         if !self.jobs.is_empty() && (!is_busy || lock(&self.shared).rng.random()) {
             let (token, job) = self.jobs.pop_front().expect("there is a job");
             // The machine is not held here: the job's own calls step it.
-            let outcome = job(&self.fs).map(Outcome::Job);
+            let outcome = job::run(job, &self.fs).map(Outcome::Job);
             out.push(Done { token, outcome, buffer: None });
         } else if !is_busy
             && !is_woken
@@ -175,8 +185,19 @@ impl Driver for SimDriver {
 }
 
 impl Drop for SimDriver {
+    /// Completes what was submitted, unless its process is dead. A stalled device would let a thread wait here;
+    /// as nothing does, what is in flight then happens once the device goes on.
     fn drop(&mut self) {
+        while !self.is_dead()
+            && let Some((_, job)) = self.jobs.pop_front()
+        {
+            self.execute_some(true);
+            let _ = job::run(job, &self.fs);
+        }
         let mut world = lock(&self.shared);
+        if world.drivers.contains_key(&self.id) {
+            while world.execute_one(|flight| flight.driver == Some(self.id)) {}
+        }
         world.drivers.remove(&self.id);
         world.orphan(|flight| flight.driver == Some(self.id));
     }

@@ -103,11 +103,7 @@ impl World {
         let description = self.descriptions.get(&flight.description);
         if description.is_none_or(|it| flight.write().is_some() && !it.is_writable) {
             // Its process is dead, and somebody passed the handle on; or it was opened for reading only.
-            let outcome = Err(flight.error(Errno::BADF));
-            if let Some(driver) = flight.driver {
-                self.finish(driver, Finish { token: flight.token, outcome });
-            }
-            return;
+            return self.refuse(&flight, Errno::BADF);
         }
         if self.is_told(Lie::DoneBeforeWrite)
             && flight.write().is_some()
@@ -118,6 +114,13 @@ impl World {
         }
         flight.held = if self.rng.random_bool(0.25) { self.rng.random_range(1..=8) } else { 0 };
         self.flights.push(flight);
+    }
+
+    /// An operation that fails before it is in flight.
+    pub(super) fn refuse(&mut self, flight: &Flight, errno: Errno) {
+        if let Some(driver) = flight.driver {
+            self.finish(driver, Finish { token: flight.token, outcome: Err(flight.error(errno)) });
+        }
     }
 
     /// Nobody waits any more for these: they happen all the same, some time soon.

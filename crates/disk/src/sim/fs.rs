@@ -12,6 +12,7 @@ use super::faults::{Call, Lie};
 use super::names::Node;
 use super::world::World;
 use super::{Shared, SimFile, handle, lock};
+use crate::transfer::is_in_range;
 use crate::{
     Access, Buffer, Create, Entry, EntryKind, Error, File, FileKind, Fs, GRAIN, OpenOptions, Result, Time,
 };
@@ -74,7 +75,7 @@ impl SimFs {
 
 impl Fs for SimFs {
     fn open(&self, path: &Path, options: OpenOptions) -> Result<File> {
-        let (node, description) = self.on_path(Call::Open, "open", path, |world| {
+        let (node, description, is_direct) = self.on_path(Call::Open, "open", path, |world| {
             let node = match (world.names.find(path), options.create) {
                 (Ok(node), _) if world.names.is_directory(node) => return Err(Errno::ISDIR),
                 (Ok(node), Create::Truncate(_)) => {
@@ -92,10 +93,12 @@ impl Fs for SimFs {
                 }
                 (Err(errno), _) => return Err(errno),
             };
-            Ok((node, world.open(node, self.process, options.access == Access::ReadWrite)))
+            let description = world.open(node, self.process, options.access == Access::ReadWrite);
+            Ok((node, description, options.direct && world.takes_direct))
         })?;
         let shared = Arc::clone(&self.shared);
-        Ok(File(FileKind::Sim(Arc::new(SimFile { shared, description, node, path: path.to_owned() }))))
+        let path = path.to_owned();
+        Ok(File(FileKind::Sim(Arc::new(SimFile { shared, description, node, path, is_direct }))))
     }
 
     fn len(&self, file: &File) -> Result<u64> {
@@ -108,6 +111,7 @@ impl Fs for SimFs {
     fn set_len(&self, file: &File, len: u64) -> Result<()> {
         self.on_file("ftruncate", file, |world, sim| {
             let node = writable(world, sim)?;
+            nameable(0, len)?;
             world.strike_file(Call::SetLen, node)?;
             let moment = world.next_moment();
             world.file_mut(node).set_len(moment, len);
@@ -116,20 +120,28 @@ impl Fs for SimFs {
     }
 
     fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize> {
-        self.on_file("pread", file, |world, sim| world.read(sim.node, at, into)).map_err(|error| error.at(at))
+        let read = |world: &mut World, sim: &SimFile| {
+            // Direct files too are read from anywhere: the calls of `Fs` go through an aligned buffer.
+            nameable(at, into.len() as u64)?;
+            world.read(sim.node, at, into)
+        };
+        self.on_file("pread", file, read).map_err(|error| error.at(at))
     }
 
     fn write_at(&self, file: &File, at: u64, bytes: &Buffer) -> Result<()> {
+        let mut done = 0;
         let write = |world: &mut World, sim: &SimFile| {
+            sim.check(at, bytes.len())?;
             let node = writable(world, sim)?;
-            let mut done = world.write(node, at, bytes, Fate::Pending)?;
+            done = world.write(node, at, bytes, Fate::Pending)?;
             while done < bytes.len() {
                 world.step();
                 done += world.write(node, at + done as u64, &bytes[done..], Fate::Pending)?;
             }
             Ok(())
         };
-        self.on_file("pwrite", file, write).map_err(|error| error.at(at))
+        let written = self.on_file("pwrite", file, write);
+        written.map_err(|error| error.at(at + done as u64))
     }
 
     fn sync(&self, file: &File) -> Result<()> {
@@ -139,6 +151,7 @@ impl Fs for SimFs {
     fn allocate(&self, file: &File, len: u64) -> Result<()> {
         self.on_file("fallocate", file, |world, sim| {
             let node = writable(world, sim)?;
+            nameable(0, len)?;
             world.strike_file(Call::Allocate, node)?;
             if len > world.room(node) {
                 return Err(Errno::NOSPC);
@@ -154,6 +167,7 @@ impl Fs for SimFs {
         assert!(at.is_multiple_of(grain) && len.is_multiple_of(grain), "zeroing is in whole grains");
         self.on_file("fallocate", file, |world, sim| {
             let node = writable(world, sim)?;
+            nameable(at, len)?;
             world.strike_file(Call::Zero, node)?;
             if at + len > world.room(node) {
                 return Err(Errno::NOSPC);
@@ -293,6 +307,10 @@ fn kind(world: &World, node: Node) -> EntryKind {
 fn regular(world: &World, path: &Path) -> Result<Node, Errno> {
     let node = world.names.find(path)?;
     if world.names.is_directory(node) { Err(Errno::ISDIR) } else { Ok(node) }
+}
+
+fn nameable(at: u64, len: u64) -> Result<(), Errno> {
+    if is_in_range(at, len) { Ok(()) } else { Err(Errno::INVAL) }
 }
 
 fn writable(world: &World, sim: &SimFile) -> Result<Node, Errno> {

@@ -58,8 +58,8 @@
 //!
 //! # Not modelled
 //!
-//! Hard and symbolic links, permissions, renames across directories (`EXDEV`), direct I/O (no file is
-//! direct), a device that loses what was flushed, and jobs that run beside their driver: a job runs whole
+//! Hard and symbolic links, permissions, renames across directories (`EXDEV`), direct I/O beyond what it refuses
+//! (a direct write is pending like another), a device that loses what was flushed, and jobs that run beside their driver: a job runs whole
 //! within one `wait`, while other operations in flight happen between its calls.
 
 mod choice;
@@ -78,6 +78,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 pub use self::faults::{Call, Fault, Lie};
 pub use self::image::Image;
 
@@ -85,7 +87,8 @@ use self::content::Content;
 use self::driver::SimDriver;
 use self::fs::SimFs;
 use self::world::World;
-use crate::{Backend, Disk, Driver, File, FileKind, Fs};
+use crate::transfer::is_in_range;
+use crate::{Backend, Disk, Driver, File, FileKind, Fs, GRAIN};
 
 /// A simulated machine. Clones are the same machine.
 ///
@@ -197,6 +200,12 @@ impl Sim {
     /// last one it was allocated or written to, and one must be free for a new name.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         lock(&self.0).capacity = bytes;
+    }
+
+    /// Whether files may be opened past the page cache, as at first: then reads of a driver and writes of such
+    /// a file that are not in whole grains answer `EINVAL`.
+    pub fn set_direct(&self, takes_direct: bool) {
+        lock(&self.0).takes_direct = takes_direct;
     }
 
     /// What [`Fs::has_cheap_dsync`] answers; at first the seed decides.
@@ -333,12 +342,25 @@ pub struct SimFile {
     description: u64,
     node: u64,
     path: PathBuf,
+    is_direct: bool,
 }
 
 impl SimFile {
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it bypasses the page cache.
+    pub fn is_direct(&self) -> bool {
+        self.is_direct
+    }
+
+    /// `EINVAL` for what the kernel would not do: bytes without an offset it can name, and on direct files
+    /// those that are not in whole grains.
+    fn check(&self, at: u64, len: usize) -> Result<(), Errno> {
+        let is_whole = at.is_multiple_of(GRAIN as u64) && len.is_multiple_of(GRAIN);
+        if is_in_range(at, len as u64) && (is_whole || !self.is_direct) { Ok(()) } else { Err(Errno::INVAL) }
     }
 }
 

@@ -38,6 +38,15 @@ enum Change {
 }
 
 impl Change {
+    /// The names it is about.
+    fn names(&self) -> impl Iterator<Item = &OsString> {
+        let (name, other) = match self {
+            Self::Link { name, .. } | Self::Unlink { name } => (name, None),
+            Self::Rename { from, to, .. } => (from, Some(to)),
+        };
+        std::iter::once(name).chain(other)
+    }
+
     fn apply(&self, entries: &mut BTreeMap<OsString, Node>) {
         match self {
             Self::Link { name, node } => {
@@ -117,8 +126,34 @@ impl Names {
         }
     }
 
+    /// What is pending about a name is decided as everybody sees it: neither it nor what a rename ties to it can
+    /// come back after a power cut as it was before.
+    pub(super) fn decide(&mut self, parent: Node, name: &OsStr) {
+        let directory = self.directories.get_mut(&parent).expect("a place is in a directory");
+        let mut tied = BTreeSet::from([name.to_owned()]);
+        loop {
+            let before = tied.len();
+            for (_, change) in &directory.pending {
+                if change.names().any(|name| tied.contains(name)) {
+                    tied.extend(change.names().cloned());
+                }
+            }
+            if tied.len() == before {
+                break;
+            }
+        }
+        directory.pending.retain(|(_, change)| !change.names().any(|name| tied.contains(name)));
+        for name in tied {
+            match directory.visible.get(&name) {
+                Some(&node) => directory.stable.insert(name, node),
+                None => directory.stable.remove(&name),
+            };
+        }
+    }
+
     /// A name on stable storage, at once.
     pub(super) fn plant(&mut self, parent: Node, name: OsString, node: Node) {
+        self.decide(parent, &name);
         let directory = self.directories.get_mut(&parent).expect("a place is in a directory");
         directory.visible.insert(name.clone(), node);
         directory.stable.insert(name, node);
@@ -132,6 +167,7 @@ impl Names {
 
     /// Take a name off stable storage, at once.
     pub(super) fn uproot(&mut self, parent: Node, name: &OsStr) {
+        self.decide(parent, name);
         let directory = self.directories.get_mut(&parent).expect("a place is in a directory");
         directory.visible.remove(name);
         directory.stable.remove(name);

@@ -41,6 +41,8 @@ pub(super) struct World {
     pub(super) faults: Faults,
     pub(super) lies: BTreeSet<Lie>,
     pub(super) has_cheap_dsync: bool,
+    /// The file system takes files past the page cache.
+    pub(super) takes_direct: bool,
     /// The device answers nothing.
     pub(super) is_stalled: bool,
     pub(super) marker: u64,
@@ -95,6 +97,7 @@ impl World {
             faults: Faults::default(),
             lies: BTreeSet::new(),
             has_cheap_dsync,
+            takes_direct: true,
             is_stalled: false,
             marker: 0,
             armed: Armed::default(),
@@ -286,11 +289,14 @@ impl World {
         for component in path.components() {
             if let Component::Normal(name) = component {
                 let known = self.names.entries(node).expect("a file is in the way").get(name).copied();
-                node = known.unwrap_or_else(|| {
+                node = if let Some(known) = known {
+                    self.names.decide(node, name);
+                    known
+                } else {
                     let made = self.number();
                     self.names.plant_directory(node, name.to_owned(), made);
                     made
-                });
+                };
             }
         }
         node

@@ -119,6 +119,11 @@ impl Log {
         if let Some(segment) = sealed {
             self.sealed(segment);
         }
+        if planted::is(Bug::AcknowledgeOutOfOrder)
+            && let Some(frame) = self.frames.iter().rfind(|frame| frame.state == FrameState::Durable)
+        {
+            self.durable_lsn = frame.last_lsn;
+        }
         if acknowledged {
             let lone = self.frames.is_empty() && self.batch.is_none() && queue_is_empty;
             self.lone_batches = if lone { self.lone_batches.saturating_add(1) } else { 0 };

@@ -4,7 +4,7 @@ use ringbolt_disk::{Buffer, GRAIN, Op, Time, WriteMode};
 
 use super::requests::Held;
 use super::{
-    ALONE_AFTER, DEPTH, FlushRequest, Frame, FrameState, Log, Next, Policy, Step, UNFLUSHED_FRAMES_BOUND,
+    ALONE_AFTER, DEPTH, Frame, FrameState, Log, Next, Policy, Step, UNFLUSHED_FRAMES_BOUND,
     UNFLUSHED_FRAMES_MAX,
 };
 use crate::error::Error;
@@ -129,7 +129,7 @@ impl Log {
     pub(super) fn is_ready_to_rotate(&self) -> bool {
         // The seal says that the segment is complete and durable, and that the next one is there (format: a
         // seal's durable LSN is the LSN before it): so it waits for all of that.
-        self.rotation.is_some_and(|round| self.link.confirmed >= round)
+        self.rotation.is_some_and(|round| self.link.is_confirmed(round))
             && self.frames.is_empty()
             && matches!(self.next, Next::Ready(_))
             && self.segment.is_clear(GRAIN as u64)
@@ -153,9 +153,7 @@ impl Log {
         self.segment = next;
         self.rotation = None;
         // Rule 14: who waits to know that records have a file with a name means the files they are in by then.
-        if let Some(request) = &mut self.flush_request {
-            request.link_round = self.link.begin();
-        }
+        self.flushes.check_again(&mut self.link);
         if let Some(round) = &mut self.closing {
             *round = self.link.begin();
         }
@@ -180,12 +178,7 @@ impl Log {
         self.take_back(self.next_lsn);
         let last = self.next_lsn - 1;
         self.durable_wanted = self.durable_wanted.min(last);
-        if let Some(request) = &mut self.flush_request {
-            request.target_lsn = request.target_lsn.min(last);
-        }
-        if let Some((_, target_lsn)) = &mut self.flush_waiting {
-            *target_lsn = last.min(*target_lsn);
-        }
+        self.flushes.take_back(last);
         Some(error)
     }
 
@@ -219,21 +212,15 @@ impl Log {
 
     /// Rule 14: a flush is answered once everything it covers is durable and the segment has its name.
     pub(super) fn settle_flush(&mut self) {
-        let Some(request) = &self.flush_request else { return };
-        if self.durable_lsn >= request.target_lsn && self.link.confirmed >= request.link_round {
-            self.flushes_done = request.number;
-            self.flush_request = None;
+        if self.flushes.settle(self.durable_lsn, &self.link) {
             self.next_flush_request();
         }
     }
 
     /// Take up what waits, once there is nothing before it.
     pub(super) fn next_flush_request(&mut self) {
-        if self.flush_request.is_none()
-            && let Some((number, target_lsn)) = self.flush_waiting.take()
-        {
+        if let Some(target_lsn) = self.flushes.begin(&mut self.link) {
             self.want_durable(target_lsn);
-            self.flush_request = Some(FlushRequest { number, target_lsn, link_round: self.link.begin() });
         }
     }
 }

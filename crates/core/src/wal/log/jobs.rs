@@ -7,8 +7,8 @@ use super::requests::Removal;
 use super::{HEAD_IDLE, Log, Next, Step};
 use crate::error::{Code, Error};
 use crate::format::head::{Head, State};
-use crate::wal::head;
 use crate::wal::segment::Segment;
+use crate::wal::{head, link};
 
 /// Zeroing runs this far ahead of the tail, in chunks of a quarter of it: from the first bound at the start to
 /// the second in a log that is written much. A log of a few records should not cost megabytes of zeros, and
@@ -32,7 +32,7 @@ pub(super) enum JobKind {
 
 impl Log {
     pub(super) fn next_job(&mut self, now: Time) -> Option<Step> {
-        if self.link.asked < self.link.wanted && self.link.confirmed == self.link.asked {
+        if self.link.is_due() {
             return Some(self.check_link());
         }
         if self.closing.is_none()
@@ -61,28 +61,14 @@ impl Log {
     /// The segment that records go into, and the one that they may go into next: it can have lain there for as
     /// long as it took to fill this one.
     fn check_link(&mut self) -> Step {
-        self.link.asked = self.link.wanted;
         let next = match &self.next {
             Next::Ready(next) => Some(next),
             Next::None | Next::Preparing | Next::NoSpace { .. } => None,
         };
         let segments = std::iter::once(&self.segment).chain(next);
         let files: Vec<_> = segments.map(|open| (open.file.clone(), open.path.clone())).collect();
-        let no_entry = 2;
-        self.job(
-            JobKind::LinkCheck { round: self.link.asked },
-            Box::new(move |fs| {
-                for (file, path) in files {
-                    if !fs.is_linked(&file, &path)? {
-                        return Err(ringbolt_disk::Error::new("stat", path, no_entry).hint(
-                            "a segment of the open log was removed or replaced by another program; what was \
-                             appended to it since cannot be found again",
-                        ));
-                    }
-                }
-                Ok(None)
-            }),
-        )
+        let round = self.link.ask();
+        self.job(JobKind::LinkCheck { round }, link::check(files))
     }
 
     fn zero_ahead(&mut self) -> Option<Step> {
@@ -141,7 +127,7 @@ impl Log {
             return None;
         }
         let idle = self.head_behind_since.is_some_and(|since| now >= since.after(HEAD_IDLE));
-        let last = self.is_drained() && self.closing.is_some_and(|round| self.link.confirmed >= round);
+        let last = self.is_drained() && self.closing.is_some_and(|round| self.link.is_confirmed(round));
         if !self.head_wanted && !idle && !last {
             return None;
         }
@@ -175,8 +161,7 @@ impl Log {
             && self.frames.is_empty()
             && self.flush.is_none()
             && self.jobs.is_empty()
-            && self.flush_request.is_none()
-            && self.flush_waiting.is_none()
+            && self.flushes.is_empty()
             && self.requests.is_empty()
     }
 
@@ -221,7 +206,7 @@ impl Log {
                 self.counters.errors += 1;
                 self.end_zeroing(segment, |open, _| open.zeroed_to = open.bytes);
             }
-            (JobKind::LinkCheck { round }, Ok(_)) => self.link.confirmed = round,
+            (JobKind::LinkCheck { round }, Ok(_)) => self.link.confirm(round),
             (kind, Err(error)) => {
                 let error = match kind {
                     JobKind::Zero { segment } => self.named(error, segment),

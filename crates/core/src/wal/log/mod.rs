@@ -24,7 +24,9 @@ use crate::error::{Error, Result};
 use crate::format::frame::Kind;
 use crate::format::head::Head;
 use crate::wal::batch::Batch;
+use crate::wal::flushes::Flushes;
 use crate::wal::handle::Answer;
+use crate::wal::link::Link;
 use crate::wal::machine::{Asked, Machine, Step};
 use crate::wal::segment::{Maker, Segment};
 use crate::wal::stats::Counters;
@@ -107,30 +109,6 @@ enum Next {
     },
 }
 
-/// Whether the segment still has its name is asked in rounds (durability rule 14): who needs to know starts a
-/// round, and a check submitted after that answers it.
-#[derive(Debug, Default)]
-struct Link {
-    wanted: u64,
-    asked: u64,
-    confirmed: u64,
-}
-
-impl Link {
-    fn begin(&mut self) -> u64 {
-        self.wanted = self.asked + 1;
-        self.wanted
-    }
-}
-
-#[derive(Debug)]
-struct FlushRequest {
-    /// The newest request that this answers.
-    number: u64,
-    target_lsn: u64,
-    link_round: u64,
-}
-
 #[derive(Debug)]
 pub(crate) struct Log {
     maker: Maker,
@@ -167,12 +145,7 @@ pub(crate) struct Log {
     written_lsn: u64,
     durable_lsn: u64,
     durable_wanted: u64,
-    /// The flush being answered. Its target stays as it is while others come: they wait for the next.
-    flush_request: Option<FlushRequest>,
-    /// The newest flush asked for since, and the LSN it is for: one answer will do for all of them.
-    flush_waiting: Option<(u64, u64)>,
-    flush_asked: u64,
-    flushes_done: u64,
+    flushes: Flushes,
     /// When the durable LSN last moved, while HEAD is behind it.
     head_behind_since: Option<Time>,
     closing: Option<u64>,
@@ -214,10 +187,7 @@ impl Log {
             written_lsn: durable_lsn,
             durable_lsn,
             durable_wanted: 0,
-            flush_request: None,
-            flush_waiting: None,
-            flush_asked: 0,
-            flushes_done: 0,
+            flushes: Flushes::default(),
             head_behind_since: None,
             closing: None,
             closed: false,
@@ -250,7 +220,7 @@ impl Machine for Log {
     }
 
     fn flushes_done(&self) -> u64 {
-        self.flushes_done
+        self.flushes.done()
     }
 
     fn failure(&self) -> Option<&Error> {
@@ -295,11 +265,8 @@ impl Machine for Log {
         self.durable_wanted = self.durable_wanted.max(lsn);
     }
 
-    fn flush(&mut self, (number, target_lsn): (u64, u64)) {
-        if number > self.flush_asked {
-            self.flush_asked = number;
-            self.flush_waiting = Some((number, target_lsn));
-        }
+    fn flush(&mut self, request: (u64, u64)) {
+        self.flushes.ask(request);
         self.next_flush_request();
     }
 

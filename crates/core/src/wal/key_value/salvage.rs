@@ -1,0 +1,88 @@
+//! Every intact record of a log, whatever lies between them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ringbolt_disk::Fs;
+
+use super::reader::push_body;
+use super::scan::{Files, Finding, LogFile, Names, not_found};
+use crate::error::Result;
+use crate::wal::handle::Sequences;
+use crate::wal::reader::{Chunk, Source};
+use crate::wal::scan::Window;
+
+/// Reads past damage. Blocks; belongs on a thread of its own.
+pub(super) struct Salvage {
+    fs: Arc<dyn Fs>,
+    directory: PathBuf,
+    files: Vec<LogFile>,
+    /// Where to look next: an index into the files, and an offset.
+    place: (usize, u64),
+    /// The file that was read last, still open.
+    window: Option<(usize, Window)>,
+}
+
+impl Salvage {
+    pub(super) fn new(fs: Arc<dyn Fs>, directory: &Path) -> Result<Self> {
+        let names = Names::look(&*fs, directory)?;
+        if !names.is_a_log() {
+            return Err(not_found(directory));
+        }
+        let files = Files::open(&*fs, directory, Sequences::Any, &names.files)?.files;
+        Ok(Self { fs, directory: directory.to_owned(), files, place: (0, 0), window: None })
+    }
+
+    /// Read records into `chunk` until it has about `bytes`, or the next does not follow.
+    fn fill(&mut self, chunk: &mut Chunk, bytes: usize) -> Result<()> {
+        let files = Files {
+            fs: &*self.fs,
+            directory: &self.directory,
+            sequences: Sequences::Any,
+            files: self.files.clone(),
+            synced: None,
+        };
+        while self.place.0 < files.files.len() {
+            let (index, offset) = self.place;
+            let mut window = match self.window.take() {
+                Some((open, window)) if open == index => window,
+                _ => files.window(index)?,
+            };
+            let next = match files.look(index, &mut window, offset, None)? {
+                Finding::Record { sequence, bytes: record } => {
+                    let place = (sequence + 1, offset, record);
+                    if !push_body(&*self.fs, chunk, &mut window, place, bytes)? {
+                        self.window = Some((index, window));
+                        return Ok(());
+                    }
+                    Some(offset + record)
+                }
+                Finding::End => None,
+                Finding::Bad(_) | Finding::Break { .. } | Finding::Unsupported(_) => {
+                    files.resync(index, offset)?
+                }
+            };
+            self.window = Some((index, window));
+            self.place = next.map_or((index + 1, 0), |next| (index, next));
+        }
+        Ok(())
+    }
+}
+
+impl Source for Salvage {
+    fn next(&mut self, bytes: usize) -> Result<Option<Chunk>> {
+        let mut chunk = Chunk { first_lsn: 0, count: 0, bytes: Vec::new() };
+        match self.fill(&mut chunk, bytes) {
+            // What is intact is served; the next call meets the error again.
+            Err(error) if chunk.count == 0 => Err(error),
+            _ => Ok(Some(chunk).filter(|chunk| chunk.count > 0)),
+        }
+    }
+}
+
+impl fmt::Debug for Salvage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Salvage({}, {:?})", self.directory.display(), self.place)
+    }
+}
