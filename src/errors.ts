@@ -234,6 +234,34 @@ export function closed(directory: string): WalError {
   return new WalError('ERR_WAL_CLOSED', `the log in ${directory} is closed`, { path: directory })
 }
 
+/** A record that no segment takes. */
+export function recordTooLarge(size: number, limit: number): WalError {
+  return new WalError(
+    'ERR_WAL_RECORD_TOO_LARGE',
+    `a record of ${size} bytes is above the limit of ${limit}, a quarter of a segment: raise segmentBytes, or split it`,
+    { size, limit },
+  )
+}
+
+/** A batch that makes no frame; each record counts four bytes more. */
+export function batchTooLarge(size: number, limit: number): WalError {
+  return new WalError(
+    'ERR_WAL_RECORD_TOO_LARGE',
+    `a batch of ${size} bytes (4 more a record) is above the limit of ${limit}, ` +
+      'half a segment: raise segmentBytes, or split it',
+    { size, limit },
+  )
+}
+
+/** What is asked for would make the queue longer than it may be. */
+export function queueFull(size: number, limit: number): WalError {
+  return new WalError(
+    'ERR_WAL_QUEUE_FULL',
+    `${size} bytes would wait to be written, above the limit of ${limit}: wait for drained(), or raise queueBytesMax`,
+    { size, limit },
+  )
+}
+
 function because(cause: RingboltError): ErrorDetails {
   const details: ErrorDetails = { cause }
   if (cause.errno !== undefined) details.errno = cause.errno

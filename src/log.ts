@@ -16,13 +16,16 @@
  */
 import { forget, holdLoop, letLoopGo, openNative, type Watcher } from './environment.js'
 import {
+  batchTooLarge,
   closed,
   errorOf,
   type Failure,
   outcomeUnknown,
   outOfRange,
   poisoned,
+  queueFull,
   type RingboltError,
+  recordTooLarge,
   WalError,
 } from './errors.js'
 import {
@@ -36,7 +39,7 @@ import {
 } from './native.js'
 import { firstNumberOf, type OpenRequest, throwIfAborted } from './options.js'
 import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
-import { Waiters } from './waiters.js'
+import { type Deferred, deferred, Waiters } from './waiters.js'
 
 /** At most this much is collected before it is handed over in the middle of a tick. Every batch limit is above. */
 const stagingBytesMax = 256 * 1024
@@ -645,45 +648,4 @@ const submitTick = (log: Log): void => log.submitTick()
 interface Answer {
   firstLsn?: number
   segments?: NativeSegment[]
-}
-
-interface Deferred<T> {
-  promise: Promise<T>
-  resolve: (value: T) => void
-  reject: (reason: unknown) => void
-}
-
-function deferred<T>(): Deferred<T> {
-  let resolve!: (value: T) => void
-  let reject!: (reason: unknown) => void
-  const promise = new Promise<T>((yes, no) => {
-    resolve = yes
-    reject = no
-  })
-  return { promise, resolve, reject }
-}
-
-function recordTooLarge(size: number, limit: number): WalError {
-  return new WalError(
-    'ERR_WAL_RECORD_TOO_LARGE',
-    `a record of ${size} bytes is above the limit of ${limit}, a quarter of a segment: raise segmentBytes, or split it`,
-    { size, limit },
-  )
-}
-
-function batchTooLarge(size: number, limit: number): WalError {
-  return new WalError(
-    'ERR_WAL_RECORD_TOO_LARGE',
-    `a batch of ${size} bytes (${prefixBytes} more a record) is above the limit of ${limit}, ` +
-      'half a segment: raise segmentBytes, or split it',
-    { size, limit },
-  )
-}
-
-function queueFull(size: number, limit: number): WalError {
-  return new WalError(
-    'ERR_WAL_QUEUE_FULL',
-    `${size} bytes would wait to be written, above the limit of ${limit}: wait for drained(), or raise queueBytesMax`,
-    { size, limit },
-  )
 }

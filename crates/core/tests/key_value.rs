@@ -1,6 +1,8 @@
 //! The key-value log, on a simulated machine: what it promises, what it makes of amaters' files and of damage, and
 //! what is left of it after crashes.
 
+#[cfg(feature = "planted")]
+mod planting;
 mod support;
 
 #[path = "key_value/amaters.rs"]

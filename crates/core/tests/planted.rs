@@ -1,53 +1,26 @@
 //! Tests that were seen to fail. A test that cannot fail shows nothing, so each promise here is kept by the
 //! log as it is and broken, in the way it should be, once the bug it guards against is planted: in the log by
-//! [`planted::with`], below the waist by [`Sim::lie`].
+//! `planted::with`, below the waist by `Sim::lie`.
 //!
-//! `cargo test -p ringbolt-core --features planted --test planted -- --nocapture table` prints which bug is
-//! caught by what.
+//! `npm run planted` prints which bug is caught by what.
 
 #![cfg(feature = "planted")]
 
+mod planting;
 mod support;
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::time::Duration;
 
+use planting::{Plant, planted, publish};
 use ringbolt_core::Code;
 use ringbolt_core::format::head::Head;
 use ringbolt_core::format::{GRAIN, segment_name, temporary_name};
-use ringbolt_core::planted::{self, Bug};
+use ringbolt_core::planted::Bug;
 use ringbolt_core::wal::{Check, Options, Records, Request, Run, SyncMode};
 use ringbolt_disk::sim::{Call, Fault, Lie, Sim};
 use ringbolt_disk::{Buffer, OpenOptions};
 use support::{DIRECTORY, Log, RECORD_BYTES, options, path, without_lock};
-
-/// A promise, worked out on machines made here. Where it wants to be lied to, it calls the function it is
-/// given with the machine.
-type Scenario = fn(&dyn Fn(&Sim));
-
-/// Where a bug sits.
-#[derive(Clone, Copy, Debug)]
-enum Plant {
-    Log(Bug),
-    Disk(Lie),
-}
-
-/// One test a bug, and the table of them all: `test: bug => scenario, "what its failure says"`.
-macro_rules! planted {
-    ($($test:ident: $plant:expr => $scenario:ident, $says:literal;)*) => {
-        $(
-            #[test]
-            fn $test() {
-                caught($plant, $scenario, $says);
-            }
-        )*
-
-        const TABLE: &[(Plant, &str, &str)] = &[$(($plant, stringify!($test), stringify!($scenario)),)*];
-    };
-}
 
 planted! {
     acknowledging_before_the_flush_is_caught:
@@ -113,50 +86,8 @@ planted! {
 
 #[test]
 fn table_of_planted_bugs_names_every_one() {
-    // Goal: the table is what gets published, so it must be complete. Method: look each bug of the log up.
-    println!("planted bug → caught by (scenario)");
-    for (plant, test, scenario) in TABLE {
-        println!("{plant:?} → {test} ({scenario})");
-    }
-    for bug in Bug::ALL {
-        let is_there = |plant: &Plant| matches!(plant, Plant::Log(planted) if planted == bug);
-        assert!(TABLE.iter().any(|(plant, ..)| is_there(plant)), "{bug:?} is caught by nothing");
-    }
-}
-
-/// The scenario holds, and with the bug it fails as it should: for the reason that `says` is part of.
-fn caught(plant: Plant, scenario: Scenario, says: &str) {
-    scenario(&|_| {});
-    let run = || match plant {
-        Plant::Log(bug) => planted::with(bug, || scenario(&|_| {})),
-        Plant::Disk(lie) => scenario(&move |sim| sim.lie(lie)),
-    };
-    let failure = silently(|| catch_unwind(AssertUnwindSafe(run)));
-    let failure = failure.expect_err("the bug is planted, and nothing noticed");
-    let text = failure.downcast_ref::<String>().map(String::as_str);
-    let text = text.or(failure.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message");
-    assert!(text.contains(says), "{plant:?} shows as {text:?}, expected {says:?}");
-}
-
-std::thread_local! {
-    static IS_SILENT: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Run `body` with its panics, which are expected, kept out of the test's output.
-fn silently<R>(body: impl FnOnce() -> R) -> R {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let loud = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !IS_SILENT.get() {
-                loud(info);
-            }
-        }));
-    });
-    IS_SILENT.set(true);
-    let result = body();
-    IS_SILENT.set(false);
-    result
+    // Goal: the table is complete. Method: look each bug of the log up.
+    publish(TABLE, Bug::ALL);
 }
 
 // ---- what the scenarios are made of -----------------------------------------------------------------------
