@@ -124,7 +124,7 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// Where the cut was made.
     pub torn_at: Option<TornAt>,
-    /// Whether the last owner closed it, and nothing was torn.
+    /// Whether the last owner closed it, or (of entries) left nothing to be done, and nothing was torn.
     pub clean_shutdown: bool,
     /// Whether the log was made by this open.
     pub created: bool,
@@ -220,8 +220,8 @@ pub struct Refusal {
 pub enum Request {
     /// Go on in a new segment once everything submitted before is in this one.
     Rotate,
-    /// Serve nothing below this LSN any more, and remove the segments that hold nothing else. At most one above the
-    /// last LSN given out.
+    /// Remove the segments that hold nothing from this LSN on; a log of segments serves nothing below it any more, one
+    /// of entries what is left. At most one above the last LSN given out.
     TruncateBefore(u64),
     /// Tell which segments there are.
     Segments,
@@ -232,7 +232,7 @@ pub enum Request {
 pub enum Answer {
     /// The segment is sealed, durably; records go into the next.
     Rotated,
-    /// HEAD says so, durably.
+    /// Durably: HEAD says so, or the files are gone.
     Truncated {
         /// The first LSN that is served.
         first_lsn: u64,
@@ -258,7 +258,8 @@ pub struct SegmentInfo {
     pub is_sealed: bool,
 }
 
-/// Records of one submission, which will be in one frame: after a crash all of them are there or none.
+/// Records of one submission. In a log of segments they will be in one frame: after a crash all of them are there or
+/// none.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
     /// The epoch the submitter knows of.

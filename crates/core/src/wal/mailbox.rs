@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use ringbolt_disk::{Fs, Pool, Time, Waker};
 
 use crate::error::{Code, Error, Result};
+use crate::format::LSN_MAX;
 use crate::planted::{self, Bug};
 use crate::wal::batch::{self, Batch, Batches, Layout};
 use crate::wal::handle::{Answer, Listener, Opened, Options, Phase, Refusal, Request, Run, Stats, Status};
@@ -158,6 +159,10 @@ impl Shared {
         }
         inbox.check_room(queue_bytes, self.options.queue_bytes_max)?;
         assert_eq!(run.first_lsn, inbox.next_lsn, "runs come in LSN order");
+        if run.first_lsn + u64::from(count) > LSN_MAX {
+            let message = format!("the log has given out its last number, {}", run.first_lsn - 1);
+            return Err(Error::new(Code::WalUnsupported, message).path(&self.options.directory));
+        }
         inbox.next_lsn += u64::from(count);
         inbox.queued_bytes += queue_bytes;
         inbox.batches.push(&self.pool, &run, now);
@@ -203,13 +208,14 @@ impl Shared {
         let mut inbox = self.inbox();
         inbox.sleepers += 1;
         let outcome = loop {
-            if inbox.status.durable_lsn >= lsn {
-                break Ok(());
-            }
+            // First: the number may have been given out again since.
             if let Some(refusal) = inbox.refusal.as_ref().filter(|refusal| refusal.epoch > epoch)
                 && refusal.from_lsn <= lsn
             {
                 break Err(refusal.error.clone());
+            }
+            if inbox.status.durable_lsn >= lsn {
+                break Ok(());
             }
             if let Some(failure) = &inbox.failure {
                 break Err(failure.clone());

@@ -85,14 +85,29 @@ impl Source for Salvager {
     fn next(&mut self, bytes: usize) -> Result<Option<Chunk>> {
         let mut chunk = Chunk { first_lsn: self.next, count: 0, bytes: Vec::new() };
         while chunk.count == 0 || chunk.bytes.len() < bytes {
-            let Some(frame) = self.frame()? else { break };
+            let frame = match self.frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                // What is intact is served; the next call meets the error again.
+                Err(_) if chunk.count > 0 => break,
+                Err(error) => return Err(error),
+            };
             let header = frame.held.header;
             if chunk.count > 0 && header.first_lsn > self.next {
                 self.waiting = Some(frame);
                 break;
             }
             let first = header.first_lsn.max(self.next);
-            let payload = self.walk.payload(&frame)?;
+            let payload = match self.walk.payload(&frame) {
+                Ok(payload) => payload,
+                Err(error) => {
+                    self.waiting = Some(frame);
+                    if chunk.count > 0 {
+                        break;
+                    }
+                    return Err(error);
+                }
+            };
             // It was looked at a moment ago, or before the last chunk: what has gone since is lost.
             let Ok(records) = header.records(payload) else { continue };
             if chunk.count == 0 {

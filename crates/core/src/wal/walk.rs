@@ -420,7 +420,15 @@ impl Walk {
             return Ok(());
         }
         let (number, offset) = self.place;
-        let proof = match self.look()? {
+        let mut finding = self.look()?;
+        if matches!(finding, Finding::Damage(_) | Finding::Unsupported(_)) {
+            // A new owner may have written it since HEAD was read, in an incarnation that HEAD did not know.
+            if self.look_again()? {
+                return Ok(());
+            }
+            finding = self.look()?;
+        }
+        let proof = match finding {
             Finding::Frame(held) => return self.meet(held),
             Finding::Damage(reason) => return self.contradiction(found, reason),
             Finding::Unsupported(refusal) => {

@@ -88,7 +88,9 @@ impl Log {
         let mut infos: Vec<SegmentInfo> = Vec::new();
         let empty = Held { number: self.segment.number, bytes: self.segment.bytes, first_lsn: self.next_lsn };
         let current = (self.segment.tail == GRAIN).then_some(empty);
-        let all: Vec<Held> = self.held.iter().copied().chain(current).collect();
+        // Those below are on their way out.
+        let kept = self.held.iter().filter(|held| held.number >= self.head.oldest_segment);
+        let all: Vec<Held> = kept.copied().chain(current).collect();
         for (index, held) in all.iter().enumerate() {
             let next = all.get(index + 1).map_or(self.next_lsn, |next| next.first_lsn);
             infos.push(SegmentInfo {
