@@ -211,3 +211,42 @@ test('a_pending_request_keeps_the_process_alive_until_it_settles', async () => {
     expect(ended, body).toMatchObject({ code: 0, stdout: 'settled\n', stderr: '' })
   }
 })
+
+test('a_follower_that_left_while_it_waited_holds_neither_itself_nor_the_process', async () => {
+  const ended = await child(
+    temporary(),
+    `
+    const wal = await Wal.open(directory)
+    const controller = new AbortController()
+    const aborted = wal.read({ follow: true, signal: controller.signal }).next()
+    const iterators = [wal.read({ follow: true }), wal.readBatches({ follow: true }), Wal.read(directory, { follow: true })]
+    const waiting = iterators.map(iterator => iterator.next())
+    await new Promise(resolve => setTimeout(resolve, 50))
+    controller.abort()
+    await aborted.catch(error => console.log(error.name))
+    for (const iterator of iterators) console.log((await iterator.return()).done)
+    console.log((await Promise.all(waiting)).every(({ done }) => done))
+    globalThis.wal = wal`,
+  )
+  expect(ended).toMatchObject({ code: 0, stdout: 'AbortError\ntrue\ntrue\ntrue\ntrue\n', stderr: '' })
+})
+
+test('append_sync_finds_the_room_that_there_is_by_now', async () => {
+  await using wal = await Wal.open(temporary(), { queueBytesMax: 1000 })
+  wal.enqueue(Buffer.alloc(900))
+  expect(await caught(() => wal.appendSync(Buffer.alloc(900)))).toMatchObject({ code: 'ERR_WAL_QUEUE_FULL' })
+  await wal.drained()
+  const filled = wal.append(Buffer.alloc(900))
+  // One turn hands it over; after it this thread hears nothing of how it goes.
+  await new Promise(resolve => process.nextTick(resolve))
+  let lsn = 0
+  for (const until = Date.now() + 10_000; lsn === 0 && Date.now() < until; ) {
+    try {
+      lsn = wal.appendSync(Buffer.alloc(900))
+    } catch (error) {
+      expect(error).toMatchObject({ code: 'ERR_WAL_QUEUE_FULL' })
+    }
+  }
+  expect(lsn).toBe(3)
+  expect(await filled).toBe(2)
+})

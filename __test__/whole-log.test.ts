@@ -225,3 +225,45 @@ test('a_large_log_is_salvaged_whole_with_large_records', async () => {
   expect(large.equals(saved[0]?.data as Buffer)).toBe(true)
   expect(String(saved.at(-1)?.data)).toBe('record 9999')
 })
+
+test('a_salvage_goes_nowhere_near_its_source_and_tells_the_first_error', async context => {
+  const directory = temporary()
+  await damaged(directory)
+  for (const into of ['saved', 'torn', 'a/b']) {
+    expect(await caught(Wal.salvage(directory, join(directory, into)))).toMatchObject({
+      code: 'ERR_OUT_OF_RANGE',
+    })
+  }
+  expect(readdirSync(directory).toSorted()).toEqual(['HEAD', 'LOCK', 'wal-0000000000000001.seg'])
+  const disk = smallDisk(context, 'size=80m')
+  const large = temporary()
+  const wal = await Wal.open(large, { queueBytesMax: 2 ** 30 })
+  for (let index = 0; index < 120; index += 1) wal.enqueue(Buffer.alloc(MiB))
+  await wal.close()
+  expect(await caught(Wal.salvage(large, join(disk, 'saved')))).toMatchObject({
+    code: 'ERR_WAL_NO_SPACE',
+    errno: -28,
+  })
+})
+
+test('a_process_that_exits_waits_for_no_check', async () => {
+  const directory = temporary()
+  const wal = await Wal.open(directory)
+  for (let index = 0; index < 300; index += 1) {
+    if (wal.queuedBytes > 32 * MiB) await wal.drained()
+    wal.enqueue(Buffer.alloc(MiB))
+  }
+  await wal.close()
+  const whole = await Wal.verify(directory)
+  const ended = await child(
+    directory,
+    `
+    const checking = Wal.verify(directory, { onProgress: () => {} })
+    checking.catch(() => {})
+    await new Promise(resolve => setTimeout(resolve, 20))
+    process.on('exit', () => console.log('exits'))
+    process.exit(0)`,
+  )
+  expect(whole.records).toBe(300)
+  expect(ended).toMatchObject({ code: 0, signal: null, stdout: 'exits\n', stderr: '' })
+})

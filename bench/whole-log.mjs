@@ -104,7 +104,6 @@ async function timed(work) {
 
 /** The largest resident set while `work` ran, above what it was before. */
 async function grown(work) {
-  globalThis.gc?.()
   const before = process.memoryUsage().rss
   let most = before
   const timer = setInterval(() => {
@@ -169,7 +168,7 @@ async function measureLongLog(directory, records) {
         return count
       },
     ],
-  ].map(([name, work]) => [name, work])
+  ]
   for (const cache of ['cold', 'warm']) {
     for (const [what, work] of works) {
       if (cache === 'cold' && !dropCache()) continue

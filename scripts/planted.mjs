@@ -25,6 +25,7 @@ function runSuite({ log, target }) {
   // A test's own line may begin with what another printed meanwhile.
   const passed = new Set([...stdout.matchAll(/test (?:\w+::)*(\w+) \.\.\. /g)].map(([, name]) => name))
   const rows = [...stdout.matchAll(/(Log|Disk)\((\w+)\) → (\w+) \((\w+)\)/g)]
+  if (rows.length === 0) throw new StepError(`${target} printed no table`)
   return rows.map(([, where, bug, test, scenario]) => {
     if (!passed.has(test)) throw new StepError(`${test} was not run`)
     return [log, where === 'Disk' ? `${bug} (below the waist)` : bug, test, scenario]

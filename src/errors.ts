@@ -234,23 +234,19 @@ export function closed(directory: string): WalError {
   return new WalError('ERR_WAL_CLOSED', `the log in ${directory} is closed`, { path: directory })
 }
 
-/** A record that no segment takes. */
-export function recordTooLarge(size: number, limit: number): WalError {
-  return new WalError(
-    'ERR_WAL_RECORD_TOO_LARGE',
-    `a record of ${size} bytes is above the limit of ${limit}, a quarter of a segment: raise segmentBytes, or split it`,
-    { size, limit },
-  )
+/** A record that no segment, or no reader of the format, takes. */
+export function recordTooLarge(size: number, limit: number, format: 'segments' | 'entries'): WalError {
+  const advice =
+    format === 'segments' ? ', a quarter of a segment: raise segmentBytes, or split it' : ': split it'
+  const message = `a record of ${size} bytes is above the limit of ${limit}${advice}`
+  return new WalError('ERR_WAL_RECORD_TOO_LARGE', message, { size, limit })
 }
 
-/** A batch that makes no frame; each record counts four bytes more. */
-export function batchTooLarge(size: number, limit: number): WalError {
-  return new WalError(
-    'ERR_WAL_RECORD_TOO_LARGE',
-    `a batch of ${size} bytes (4 more a record) is above the limit of ${limit}, ` +
-      'half a segment: raise segmentBytes, or split it',
-    { size, limit },
-  )
+/** A batch that cannot be written as one; each record counts four bytes more. */
+export function batchTooLarge(size: number, limit: number, format: 'segments' | 'entries'): WalError {
+  const advice = format === 'segments' ? ', half a segment: raise segmentBytes, or split it' : ': split it'
+  const message = `a batch of ${size} bytes (4 more a record) is above the limit of ${limit}${advice}`
+  return new WalError('ERR_WAL_RECORD_TOO_LARGE', message, { size, limit })
 }
 
 /** What is asked for would make the queue longer than it may be. */

@@ -106,7 +106,11 @@ export class KeyValueWal implements AsyncDisposable {
     const request = requested(options)
     const sequences = sequencesIn(options, request)
     return entriesOf(
-      readWhole(placeOf(directory, { format: 'entries', sequences }, request), asLsns(request)),
+      readWhole(
+        placeOf(directory, { format: 'entries', sequences }, request),
+        asLsns(request),
+        new AbortController(),
+      ),
       request,
     )
   }

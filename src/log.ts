@@ -37,7 +37,7 @@ import {
   Phase,
   Status,
 } from './native.js'
-import { firstNumberOf, type OpenRequest, throwIfAborted } from './options.js'
+import { type Format, firstNumberOf, type OpenRequest, throwIfAborted } from './options.js'
 import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
 import { type Deferred, deferred, Waiters } from './waiters.js'
 
@@ -63,8 +63,7 @@ export interface WalRange {
 export class Log implements Watcher {
   readonly directory: string
   readonly #queueBytesMax: number
-  /** What the numbers that users see count from. */
-  readonly #firstNumber: 0 | 1
+  readonly #format: Format
   /** Only while it opens: what it closes over must not live as long as the log. */
   #onProgress: OpenRequest['onProgress']
   /** The log's number on the other side. */
@@ -100,8 +99,8 @@ export class Log implements Watcher {
   readonly #targets = new Waiters(8)
   readonly #flushes = new Waiters(8)
   readonly #drains = new Waiters(8)
-  /** Readers that follow; they ask for nothing. */
-  readonly #followers = new Waiters(8)
+  /** Readers that follow; they ask for nothing, and may leave. */
+  readonly #followers = new Set<Follower>()
   /** Requests by the number of their answer. */
   readonly #requests = new Map<number, Deferred<Answer>>()
   #answers = 0
@@ -128,7 +127,7 @@ export class Log implements Watcher {
     this.directory = request.directory
     const { ack: _, signal: __, onProgress, ...options } = request
     this.#queueBytesMax = request.queueBytesMax
-    this.#firstNumber = firstNumberOf(request.format)
+    this.#format = request.format
     this.#onProgress = onProgress
     this.#id = openNative(this, options)
   }
@@ -220,13 +219,13 @@ export class Log implements Watcher {
     let weight = 0
     const sizes = records.map(record => {
       const one = byteLengthOf(record)
-      if (one > this.#recordBytesMax) throw recordTooLarge(one, this.#recordBytesMax)
+      if (one > this.#recordBytesMax) throw recordTooLarge(one, this.#recordBytesMax, this.#format)
       size += one
       weight += Math.max(one, 1)
       return one
     })
     const need = size + prefixBytes * records.length
-    if (need > this.#batchBytesMax) throw batchTooLarge(need, this.#batchBytesMax)
+    if (need > this.#batchBytesMax) throw batchTooLarge(need, this.#batchBytesMax, this.#format)
     this.#checkQueue(weight)
     // One run becomes one frame, and a frame is there after a crash or it is not: so a batch is never split.
     const staging = this.#staging
@@ -257,7 +256,7 @@ export class Log implements Watcher {
   #accept(record: Uint8Array, durable: boolean): number {
     this.check()
     const size = byteLengthOf(record)
-    if (size > this.#recordBytesMax) throw recordTooLarge(size, this.#recordBytesMax)
+    if (size > this.#recordBytesMax) throw recordTooLarge(size, this.#recordBytesMax, this.#format)
     const weight = Math.max(size, 1)
     this.#checkQueue(weight)
     const staging = this.#staging
@@ -383,6 +382,8 @@ export class Log implements Watcher {
 
   /** Append a record and block until it is durable. */
   appendSync(record: Uint8Array): number {
+    // What was written since the last news makes room.
+    if (this.#closing === undefined) this.look()
     const lsn = this.#accept(record, true)
     this.#submit()
     const failure = native.waitDurable(this.#id, lsn, this.#epoch) as Failure | null
@@ -393,7 +394,7 @@ export class Log implements Watcher {
   }
 
   #errorOf(failure: Failure): RingboltError {
-    return errorOf(failure, this.#firstNumber)
+    return errorOf(failure, firstNumberOf(this.#format))
   }
 
   async rotate(): Promise<void> {
@@ -425,15 +426,31 @@ export class Log implements Watcher {
     return asked.promise
   }
 
-  /** Wait until `lsn` is durable, without asking for it: `false` if the log was closed before. */
-  async becomesDurable(lsn: number): Promise<boolean> {
-    if (lsn <= this.#durableLsn) return true
-    if (this.#ended) {
-      if (this.#failure !== undefined) throw poisoned(this.#failure)
-      return false
+  /** Wait until `lsn` is durable, without asking for it: `false` if the log was closed before, or who waits leaves. */
+  becomesDurable(lsn: number, leaving: AbortSignal): Promise<boolean> {
+    return new Promise<boolean>((resolve, reject) => {
+      if (lsn <= this.#durableLsn) return resolve(true)
+      if (this.#ended || leaving.aborted) {
+        return this.#failure === undefined ? resolve(false) : reject(poisoned(this.#failure))
+      }
+      const follower: Follower = { lsn, resolve, reject }
+      this.#followers.add(follower)
+      this.#hold()
+      leaving.addEventListener('abort', () => {
+        resolve(false)
+        this.#followers.delete(follower)
+        if (this.#holds && !this.#isOutstanding()) this.#letGo()
+      })
+    })
+  }
+
+  /** Tell those who follow and have been reached. */
+  #settleFollowers(durableLsn: number): void {
+    for (const follower of this.#followers) {
+      if (follower.lsn > durableLsn) continue
+      this.#followers.delete(follower)
+      follower.resolve(true)
     }
-    this.#hold()
-    return (await this.#followers.wait(lsn)) > 0
   }
 
   openReader(from: number, to: number): NativeReader {
@@ -477,7 +494,7 @@ export class Log implements Watcher {
     this.#durable.settle(durableLsn)
     this.#targets.settle(durableLsn, durableLsn)
     this.#flushes.settle(status[Status.flushesDone] as number, durableLsn)
-    this.#followers.settle(durableLsn)
+    if (this.#followers.size > 0) this.#settleFollowers(durableLsn)
     if ((status[Status.answers] as number) > this.#answers) this.#lookAnswers()
 
     if (!this.#isBroken && this.#opened !== undefined && (phase === Phase.failed || ended)) {
@@ -575,16 +592,11 @@ export class Log implements Watcher {
     this.#bytesAccepted = this.#bytesWritten
     this.#lastEnqueuedLsn = 0
     const unknown = outcomeUnknown(error)
-    for (const waiters of [
-      this.#written,
-      this.#durable,
-      this.#targets,
-      this.#flushes,
-      this.#drains,
-      this.#followers,
-    ]) {
+    for (const waiters of [this.#written, this.#durable, this.#targets, this.#flushes, this.#drains]) {
       waiters.reject(0, unknown)
     }
+    for (const follower of this.#followers) follower.reject(unknown)
+    this.#followers.clear()
     for (const asked of this.#requests.values()) asked.reject(unknown)
     this.#requests.clear()
   }
@@ -593,7 +605,8 @@ export class Log implements Watcher {
   #end(): void {
     this.#ended = true
     // Nothing more will become durable: who follows has seen it all.
-    this.#followers.settle(Number.POSITIVE_INFINITY, 0)
+    for (const follower of this.#followers) follower.resolve(false)
+    this.#followers.clear()
     const isUnasked = this.#closing === undefined && this.#failure === undefined && this.#opened !== undefined
     if (isUnasked || this.#isOutstanding()) {
       // Neither can be: it ends when asked or after a failure, and what it drained was settled.
@@ -622,7 +635,7 @@ export class Log implements Watcher {
       this.#targets.count > 0 ||
       this.#flushes.count > 0 ||
       this.#drains.count > 0 ||
-      this.#followers.count > 0 ||
+      this.#followers.size > 0 ||
       this.#requests.size > 0 ||
       this.#lastEnqueuedLsn > this.#writtenLsn ||
       (!this.#ended && (this.#opened === undefined || this.#closing !== undefined))
@@ -643,6 +656,13 @@ export class Log implements Watcher {
 
 // One function for all: a closure a tick would be garbage a tick.
 const submitTick = (log: Log): void => log.submitTick()
+
+/** Somebody who waits for more to become durable. */
+interface Follower {
+  lsn: number
+  resolve: (isDurable: boolean) => void
+  reject: (reason: unknown) => void
+}
 
 /** What a request comes to. */
 interface Answer {

@@ -6,6 +6,7 @@ import type * as binding from '#binding'
 import { BackendError } from './errors.js'
 
 export type {
+  NativeExtent,
   NativeOpened,
   NativeReader,
   NativeReport,

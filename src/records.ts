@@ -3,7 +3,7 @@
  */
 import { markAsUntransferable } from 'node:worker_threads'
 import { errorOf, type Failure } from './errors.js'
-import { type NativeReader, native } from './native.js'
+import { type NativeExtent, type NativeReader, native } from './native.js'
 import { type ReadRequest, readRequest, throwIfAborted } from './options.js'
 import { prefixBytes } from './staging.js'
 
@@ -21,8 +21,17 @@ export interface WalRecord {
 /** What is read at once, in bytes; a larger record comes by itself. */
 const chunkBytes = 256 * 1024
 
-/** Where there is more to read once the end was reached: up to which LSN, or `undefined` for never. */
-export type Following = (next: number) => Promise<number | undefined>
+/** How reading goes on, and whom it tells what. */
+export interface ReadingOptions {
+  /** Where there is more to read once the end was reached: up to which LSN, or `undefined` for never. */
+  following?: ((next: number) => Promise<number | undefined>) | undefined
+  /** What LSNs in errors count from. */
+  firstNumber?: 0 | 1
+  /** Aborted when the reading ends, however it does: whoever `following` waits for need not any more. */
+  leave?: AbortController
+  /** Hears what there should be in a log that is salvaged, with each chunk and at the end. */
+  onExtent?: (extent: NativeExtent) => void
+}
 
 /**
  * Everything that `reader` has, in batches as they are read. Ends, or fails, with it, and lets go of it in any case.
@@ -32,13 +41,14 @@ export async function* batches(
   reader: NativeReader,
   signal: AbortSignal | undefined,
   next: number,
-  { following, firstNumber }: { following?: Following; firstNumber?: 0 | 1 } = {},
+  { following, firstNumber, leave, onExtent }: ReadingOptions = {},
 ): AsyncGenerator<WalRecord[], void, void> {
   let ahead = readAhead(reader)
   let due = next
   try {
     for (;;) {
-      const { failure, bytes, firstLsn, count } = await abortable(ahead, signal)
+      const { failure, bytes, firstLsn, count, extent } = await abortable(ahead, signal)
+      if (extent !== undefined) onExtent?.(extent)
       if (failure !== undefined) throw errorOf(failure as Failure, firstNumber)
       if (bytes === undefined) {
         const to = following === undefined ? undefined : await abortable(following(due), signal)
@@ -55,9 +65,35 @@ export async function* batches(
       throwIfAborted(signal)
     }
   } finally {
+    leave?.abort()
     // The reader is in use until then. Not awaited: who leaves, or aborts, does not wait for the disk.
     const close = () => native.closeReader(reader)
     ahead.then(close, close)
+  }
+}
+
+/**
+ * An iterator that can be left while it waits: `return()` of a generator alone would wait along. `generate` gets what
+ * it has to hand to {@link batches}.
+ */
+export function leavable<T>(
+  generate: (leave: AbortController) => AsyncGenerator<T, void, void>,
+): AsyncIterableIterator<T> {
+  const leave = new AbortController()
+  const generator = generate(leave)
+  return {
+    next: () => generator.next(),
+    return: () => {
+      leave.abort()
+      return generator.return()
+    },
+    throw: error => {
+      leave.abort()
+      return generator.throw(error)
+    },
+    [Symbol.asyncIterator]() {
+      return this
+    },
   }
 }
 
@@ -96,7 +132,11 @@ function readAhead(reader: NativeReader): ReturnType<typeof native.readChunk> {
 /** Wait for `promise`, or until the signal says not to. */
 export function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise
-  if (signal.aborted) return Promise.reject(signal.reason)
+  if (signal.aborted) {
+    // How it goes is of no interest any more.
+    promise.catch(() => {})
+    return Promise.reject(signal.reason)
+  }
   return new Promise<T>((resolve, reject) => {
     const abort = () => reject(signal.reason)
     signal.addEventListener('abort', abort, { once: true })

@@ -19,7 +19,7 @@ import {
   type WholeOptions,
   wholeRequest,
 } from './options.js'
-import { batches, type Requested, records, requested, type WalRecord } from './records.js'
+import { batches, leavable, type Requested, records, requested, type WalRecord } from './records.js'
 import { bytesOf } from './staging.js'
 import {
   placeOf,
@@ -121,7 +121,8 @@ export class Wal implements AsyncDisposable {
    */
   static read(directory: string | URL, options?: ReadOptions): AsyncIterableIterator<WalRecord> {
     const request = requested(options)
-    return records(readWhole(placeOf(directory, ours, request), request), request.signal)
+    const place = placeOf(directory, ours, request)
+    return leavable(leave => records(readWhole(place, request, leave), request.signal))
   }
 
   /**
@@ -328,7 +329,7 @@ export class Wal implements AsyncDisposable {
    */
   read(options?: ReadOptions): AsyncIterableIterator<WalRecord> {
     const request = requested(options)
-    return records(this.#batches(request), request.signal)
+    return leavable(leave => records(this.#batches(request, leave), request.signal))
   }
 
   /**
@@ -342,10 +343,11 @@ export class Wal implements AsyncDisposable {
    * ```
    */
   readBatches(options?: ReadOptions): AsyncIterableIterator<readonly WalRecord[]> {
-    return this.#batches(requested(options))
+    const request = requested(options)
+    return leavable(leave => this.#batches(request, leave))
   }
 
-  async *#batches(request: Requested): AsyncGenerator<WalRecord[], void, void> {
+  async *#batches(request: Requested, leave: AbortController): AsyncGenerator<WalRecord[], void, void> {
     if (request.failure !== undefined) throw request.failure
     const log = this.#log
     log.check()
@@ -363,8 +365,11 @@ export class Wal implements AsyncDisposable {
     }
     if (to < from) return
     const following = async (next: number) =>
-      next <= to && (await log.becomesDurable(next)) ? Math.min(to, log.durableLsn) : undefined
-    yield* batches(log.openReader(from, to), signal, from, follow ? { following } : {})
+      next <= to && (await log.becomesDurable(next, leave.signal)) ? Math.min(to, log.durableLsn) : undefined
+    yield* batches(log.openReader(from, to), signal, from, {
+      following: follow ? following : undefined,
+      leave,
+    })
   }
 
   /**

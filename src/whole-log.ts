@@ -2,10 +2,12 @@
  * What looks at a whole log without opening it for writing: reading beside its writer, checking every byte, saving
  * what is intact of a damaged one.
  */
+import { realpath } from 'node:fs/promises'
+import { basename, dirname, join, sep } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { errorOf, type Failure } from './errors.js'
+import { errorOf, type Failure, outOfRange } from './errors.js'
 import { Log } from './log.js'
-import { type NativeReport, native } from './native.js'
+import { type NativeExtent, type NativeReport, native } from './native.js'
 import {
   directoryOf,
   type Format,
@@ -80,18 +82,20 @@ export function placeOf(directory: unknown, kind: Omit<Place, 'directory'>, requ
 export async function* readWhole(
   { directory, format, sequences }: Place,
   { failure, from, to = Number.MAX_SAFE_INTEGER, follow, signal }: Requested,
+  leave: AbortController,
 ): AsyncGenerator<WalRecord[], void, void> {
   if (failure !== undefined) throw failure
   throwIfAborted(signal)
   if (from !== undefined && to < from) return
   const following = async (next: number) => {
     if (next > to) return undefined
-    await sleep(pollMs, undefined, signal === undefined ? undefined : { signal })
-    return to
+    // Left, or aborted, while it sleeps: then there is no more to read.
+    const isOver = await sleep(pollMs, false, { signal: leave.signal }).catch(() => true)
+    return isOver ? undefined : to
   }
   const reader = native.openWholeReader(directory, format, sequences, from, to)
   const firstNumber = firstNumberOf(format)
-  yield* batches(reader, signal, from ?? 0, follow ? { following, firstNumber } : { firstNumber })
+  yield* batches(reader, signal, from ?? 0, { following: follow ? following : undefined, firstNumber, leave })
 }
 
 /** Check every byte of a log. */
@@ -101,6 +105,7 @@ export async function verifyWhole(
 ): Promise<WalReport> {
   throwIfAborted(signal)
   const watch = native.createWatch()
+  cancelAtExit()
   const tell = () => {
     const [bytes, totalBytes] = native.watchProgress(watch) as [number, number]
     if (totalBytes > 0) onProgress?.({ bytes, totalBytes })
@@ -115,6 +120,15 @@ export async function verifyWhole(
     // Nobody waits any more: where it still reads, it ends.
     native.cancelWatch(watch)
   }
+}
+
+let isExitWatched = false
+
+/** `process.exit()` would wait for a check that nobody waits for. */
+function cancelAtExit(): void {
+  if (isExitWatched) return
+  isExitWatched = true
+  process.once('exit', native.cancelWatches)
 }
 
 function reportOf({ verdict, torn, ...rest }: NativeReport): WalReport {
@@ -134,36 +148,56 @@ export async function salvageWhole(
   { signal, onProgress }: WholeRequest,
 ): Promise<SalvageReport> {
   throwIfAborted(signal)
+  await mustBeApart(directory, into.directory)
   const reader = native.openSalvage(directory, format)
   const report: SalvageReport = { records: 0, bytes: 0, lost: [], ranges: [] }
+  let extent: NativeExtent = { lastLsn: 0, segmentBytes: 0 }
   let log: Log | undefined
   let next: number | undefined
   let told = 0
   try {
-    for await (const batch of batches(reader, signal, 0, { firstNumber: firstNumberOf(format) })) {
+    const onExtent = (known: NativeExtent) => {
+      extent = known
+    }
+    for await (const batch of batches(reader, signal, 0, { firstNumber: firstNumberOf(format), onExtent })) {
       const [{ lsn }] = batch as [WalRecord]
       if (log === undefined) {
-        const { firstLsn, segmentBytes } = native.salvageExtent(reader)
-        log = await Log.open({ ...into, segmentBytes: Math.max(into.segmentBytes, segmentBytes) })
-        next = firstLsn
+        log = await Log.open({ ...into, segmentBytes: Math.max(into.segmentBytes, extent.segmentBytes) })
+        next = extent.firstLsn
       }
       lose(report, next, lsn - 1)
       next = lsn + batch.length
       await save(log, batch, report)
-      if (performance.now() - told > progressMs) {
+      if (onProgress !== undefined && performance.now() - told > progressMs) {
         told = performance.now()
-        // What is still to come is not known before it is found.
-        onProgress?.({ bytes: report.bytes, totalBytes: report.bytes })
+        // In a tick of its own, so that what it throws does not end the salvage.
+        process.nextTick(onProgress, { bytes: report.bytes, totalBytes: report.bytes })
       }
     }
-    const { firstLsn, lastLsn } = native.salvageExtent(reader)
-    lose(report, next ?? firstLsn, lastLsn)
+    lose(report, next ?? extent.firstLsn, extent.lastLsn)
     // A log of which nothing is left becomes an empty one: whoever opens it finds out here what there is.
     log ??= await Log.open(into)
-  } finally {
-    await log?.close()
+  } catch (error) {
+    // The first error is the one to tell. What was saved by then stays.
+    await log?.close().catch(() => {})
+    throw error
   }
+  await log.close()
   return report
+}
+
+/** The source is to stay as it is: nothing is made in it. */
+async function mustBeApart(source: string, into: string): Promise<void> {
+  const [from, to] = await Promise.all([realPath(source), realPath(into)])
+  if (to.startsWith(from + sep)) throw outOfRange('into', 'a directory outside of the log', into)
+}
+
+/** Where a path leads, as far as it exists. */
+async function realPath(path: string): Promise<string> {
+  const parent = dirname(path)
+  return realpath(path).catch(async () =>
+    parent === path ? path : join(await realPath(parent), basename(path)),
+  )
 }
 
 function lose({ lost }: SalvageReport, from: number | undefined, to: number): void {

@@ -28,8 +28,6 @@ enum State {
     Open(Box<dyn Source>),
     /// What is intact of a damaged log.
     Salvage(Box<Salvager>),
-    /// Nothing of it any more but what there should have been: only at the end all of that is known.
-    Salvaged(NativeExtent),
     /// It could not be opened; the first chunk tells.
     Refused(ringbolt_core::Error),
     /// At the end, failed, or let go of.
@@ -86,7 +84,7 @@ pub fn open_salvage(directory: String, format: String) -> NativeReader {
 
 /// What there should be in a log that is salvaged. Everything is known once the reading has ended.
 #[napi(object, object_from_js = false)]
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct NativeExtent {
     /// The first LSN, where something tells.
     pub first_lsn: Option<f64>,
@@ -94,16 +92,6 @@ pub struct NativeExtent {
     pub last_lsn: f64,
     /// The size of the largest segment; 0 where nothing tells.
     pub segment_bytes: f64,
-}
-
-/// What there should be in the log that `reader` salvages, as far as it knows by now.
-#[napi]
-pub fn salvage_extent(reader: &NativeReader) -> napi::Result<NativeExtent> {
-    guard(|| match &*reader.state.lock().unwrap_or_else(PoisonError::into_inner) {
-        State::Salvage(salvager) => NativeExtent::of(salvager),
-        State::Salvaged(extent) => extent.clone(),
-        _ => NativeExtent::default(),
-    })
 }
 
 impl NativeExtent {
@@ -143,11 +131,7 @@ pub fn extend_reader(reader: &NativeReader, to: f64) -> napi::Result<()> {
 #[napi]
 pub fn close_reader(reader: &NativeReader) -> napi::Result<()> {
     guard(|| {
-        let mut state = reader.state.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = match &*state {
-            State::Salvage(salvager) => State::Salvaged(NativeExtent::of(salvager)),
-            _ => State::Over,
-        };
+        *reader.state.lock().unwrap_or_else(PoisonError::into_inner) = State::Over;
     })
 }
 
@@ -168,24 +152,30 @@ pub struct NativeChunk<'env> {
     pub bytes: Option<BufferSlice<'env>>,
     /// Why reading ended here.
     pub failure: Option<NativeFailure>,
+    /// Of a salvage: what there should be, as far as it is known by now.
+    pub extent: Option<NativeExtent>,
 }
 
 impl<'env> ScopedTask<'env> for ReadChunk {
-    type Output = ringbolt_core::Result<Option<Chunk>>;
+    type Output = (ringbolt_core::Result<Option<Chunk>>, Option<NativeExtent>);
     type JsValue = NativeChunk<'env>;
 
     fn compute(&mut self) -> napi::Result<Self::Output> {
         guard(|| {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let chunk = state.next(self.bytes);
+            let extent = match &*state {
+                State::Salvage(salvager) => Some(NativeExtent::of(salvager)),
+                _ => None,
+            };
             if chunk.is_err() {
                 *state = State::Over;
             }
-            chunk
+            (chunk, extent)
         })
     }
 
-    fn resolve(&mut self, env: &'env Env, read: Self::Output) -> napi::Result<NativeChunk<'env>> {
+    fn resolve(&mut self, env: &'env Env, (read, extent): Self::Output) -> napi::Result<NativeChunk<'env>> {
         let (chunk, failure) = match read {
             Ok(chunk) => (chunk, None),
             Err(error) => (None, Some(NativeFailure::from(&error))),
@@ -196,8 +186,9 @@ impl<'env> ScopedTask<'env> for ReadChunk {
                 count: chunk.count,
                 bytes: Some(BufferSlice::copy_from(env, &chunk.bytes)?),
                 failure,
+                extent,
             },
-            None => NativeChunk { first_lsn: 0.0, count: 0, bytes: None, failure },
+            None => NativeChunk { first_lsn: 0.0, count: 0, bytes: None, failure, extent },
         })
     }
 }
@@ -210,7 +201,7 @@ impl State {
             *self = open().unwrap_or_else(Self::Refused);
         }
         match self {
-            Self::Ahead(_) | Self::Salvaged(_) | Self::Over => Ok(None),
+            Self::Ahead(_) | Self::Over => Ok(None),
             Self::Open(reader) => reader.next(bytes),
             Self::Salvage(salvager) => salvager.next(bytes),
             Self::Refused(error) => Err(error.clone()),

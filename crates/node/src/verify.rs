@@ -1,8 +1,9 @@
 //! Checking a whole log, as a task of libuv's thread pool that tells how far it is and can be called off.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use napi::bindgen_prelude::AsyncTask;
 use napi::{Env, Task};
@@ -27,10 +28,36 @@ struct Watch {
     is_cancelled: AtomicBool,
 }
 
-/// Something to watch one check with.
+thread_local! {
+    /// The checks of this environment; `None` before the first.
+    static WATCHES: RefCell<Option<Vec<Weak<Watch>>>> = const { RefCell::new(None) };
+}
+
+/// Something to watch one check with. Where the environment ends, its checks do too: it would wait for them.
 #[napi]
-pub fn create_watch() -> NativeWatch {
-    NativeWatch { shared: Arc::default() }
+pub fn create_watch(env: Env) -> napi::Result<NativeWatch> {
+    let shared: Arc<Watch> = Arc::default();
+    let is_first = WATCHES.with_borrow_mut(|watches| {
+        let is_first = watches.is_none();
+        let watches = watches.get_or_insert_default();
+        watches.retain(|watch| watch.strong_count() > 0);
+        watches.push(Arc::downgrade(&shared));
+        is_first
+    });
+    if is_first {
+        env.add_env_cleanup_hook((), |()| cancel_watches())?;
+    }
+    Ok(NativeWatch { shared })
+}
+
+/// Nobody waits for any check of this environment any more.
+#[napi]
+pub fn cancel_watches() {
+    WATCHES.with_borrow(|watches| {
+        for watch in watches.iter().flatten().filter_map(Weak::upgrade) {
+            watch.is_cancelled.store(true, Ordering::Relaxed);
+        }
+    });
 }
 
 /// Bytes read so far, and in all.
