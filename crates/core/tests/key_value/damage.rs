@@ -63,7 +63,8 @@ fn judge(sim: &Sim, options: Options, sequences: Sequences, tally: &mut Tally, c
             let expected =
                 if error.code == Code::WalDamaged { Verdict::Damage } else { Verdict::Unsupported };
             assert_eq!(report.verdict, expected, "{case}: {report:?}, {error}");
-            let refusal = refusal.unwrap_or_else(|| panic!("{case}: a reader ends as if nothing were missing"));
+            let refusal =
+                refusal.unwrap_or_else(|| panic!("{case}: a reader ends as if nothing were missing"));
             assert_eq!(refusal.code, error.code, "{case}: {refusal}");
             assert_eq!(without_lock(sim.snapshot()), without_lock(before), "{case}");
             tally.refused += 1;
@@ -171,7 +172,11 @@ fn each_file_that_is_missing_is_refused_but_for_those_at_the_front() {
             let read = key_value::read(sim.fs(), DIRECTORY, Sequences::Strict, None, u64::MAX);
             let read = numbered(read.expect("begins")).map_err(|error| error.code);
             let opened = Log::open(&sim, options());
-            assert_eq!(read.err(), opened.as_ref().err().map(|error| error.code), "a reader sees what open sees");
+            assert_eq!(
+                read.err(),
+                opened.as_ref().err().map(|error| error.code),
+                "a reader sees what open sees"
+            );
             match missing {
                 // As after a truncation.
                 0 => assert!(opened.is_ok_and(|log| log.last_lsn() == 12)),

@@ -7,6 +7,7 @@ use ringbolt_core::format::entry;
 use ringbolt_core::format::synced::Synced;
 use ringbolt_core::wal::{Answer, Options, Phase, Records, Request, Run, SyncMode, key_value};
 use ringbolt_disk::sim::{Call, Fault, Sim};
+use ringbolt_disk::{Disk, Done, Driver, Op, Time, Token, Waker};
 
 use crate::support::{DIRECTORY, Log, insomniac, path, watched};
 use crate::{
@@ -22,6 +23,54 @@ fn puts(count: usize) -> Vec<Vec<u8>> {
 /// A batch of so many records of about a hundred KiB each.
 fn large(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|index| put([], vec![index as u8; 100_000 + index])).collect()
+}
+
+/// A machine's disk that tells of a finished call on SYNCED only three writes of the log later, or when none come.
+fn slow_syncs(sim: &Sim) -> Disk {
+    let Disk { fs, driver, backend } = sim.disk();
+    let slow = move || -> ringbolt_disk::Result<Box<dyn Driver>> {
+        Ok(Box::new(SlowSyncs { driver: driver()?, slow: Vec::new(), held: Vec::new() }))
+    };
+    Disk { fs, driver: Box::new(slow), backend }
+}
+
+struct SlowSyncs {
+    driver: Box<dyn Driver>,
+    /// What is to be told late.
+    slow: Vec<Token>,
+    /// What is done and not told; and for how many writes, or else rounds, more.
+    held: Vec<(u32, u32, Done)>,
+}
+
+impl Driver for SlowSyncs {
+    fn submit(&mut self, token: Token, op: Op) {
+        if format!("{op:?}").contains("SYNCED") {
+            self.slow.push(token);
+        } else if matches!(op, Op::Write { .. }) {
+            self.held.iter_mut().for_each(|(writes, ..)| *writes = writes.saturating_sub(1));
+        }
+        self.driver.submit(token, op);
+    }
+
+    fn wait(&mut self, until: Option<Time>, out: &mut Vec<Done>) {
+        let mut done = Vec::new();
+        let until = if self.held.is_empty() { until } else { Some(self.now()) };
+        self.driver.wait(until, &mut done);
+        self.held.iter_mut().for_each(|(_, rounds, _)| *rounds -= 1);
+        let told = self.held.extract_if(.., |(writes, rounds, _)| *writes == 0 || *rounds == 0);
+        out.extend(told.map(|(.., done)| done));
+        for done in done {
+            if self.slow.contains(&done.token) { self.held.push((3, 200, done)) } else { out.push(done) }
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        self.driver.waker()
+    }
+
+    fn now(&self) -> Time {
+        self.driver.now()
+    }
 }
 
 // ---- acknowledging ----------------------------------------------------------------------------------------
@@ -421,6 +470,38 @@ fn a_truncation_waits_for_the_records_before_it() {
     assert_eq!(log.handle.status().durable_lsn, 9);
     let log = Log::open(&sim.image().boot_with([], 1), options()).expect("opens");
     assert_eq!(log.last_lsn(), 9, "the next sequence is not lost");
+}
+
+#[test]
+fn a_truncation_settles_beside_somebody_who_never_stops_appending() {
+    // Goal: a truncation does not wait for a pause. Method: an appender that has the next record ready in the same turn
+    // in which the one before is durable, syncs that take several of its appends, and no rotation, which would pause it.
+    for sync in SYNC_MODES {
+        let sim = Sim::new(1);
+        let options = Options { sync, ..with_files_of(1 << 20) };
+        let mut log = Log::open_on(slow_syncs(&sim), options, |_| {}).expect("opens");
+        for _ in 0..3 {
+            log.append_all(&puts(5));
+            log.request(Request::Rotate).expect("rotates");
+        }
+        log.append_all(&puts(1));
+        let asked = log.handle.ask(Request::TruncateBefore(16));
+        let mut last = 16;
+        let answer = loop {
+            assert!(last < 1000, "{sync:?}: it waits for ever");
+            if let Some((number, answer)) = log.handle.take_answers().pop() {
+                assert_eq!(number, asked);
+                break answer.expect("truncates");
+            }
+            if log.handle.status().durable_lsn == last {
+                log.submit(last + 1, &puts(1), true).expect("is taken");
+                last += 1;
+            }
+            log.turn(1);
+        };
+        assert_eq!(answer, Answer::Truncated { first_lsn: 16 }, "{sync:?}");
+        assert_eq!(sim.list(DIRECTORY), ["LOCK", "SYNCED", "wal_00000003.log"]);
+    }
 }
 
 #[test]

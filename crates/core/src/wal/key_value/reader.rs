@@ -230,7 +230,9 @@ impl Reader {
             Some(_) if synced.is_some_and(|synced| synced.file == number) => self.lost_end(number, offset),
             None if numbers.contains(&(number + 1)) => self.behind_a_gone(number),
             Some(_) if numbers.contains(&(number + 1)) => Ok(Next::Move(number + 1, 0)),
-            Some(_) if matches!(self.end, End::Files) && numbers.last() == Some(&number) && synced.is_none() => {
+            Some(_)
+                if matches!(self.end, End::Files) && numbers.last() == Some(&number) && synced.is_none() =>
+            {
                 Ok(Next::Done)
             }
             _ => Err(self.missing(number + 1)?),
