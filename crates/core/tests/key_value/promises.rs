@@ -1,15 +1,17 @@
 //! What the key-value log promises while it is open, where one thing at a time goes wrong.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ringbolt_core::Code;
 use ringbolt_core::format::entry;
 use ringbolt_core::format::synced::Synced;
-use ringbolt_core::wal::{Answer, Options, Phase, Records, Request, Run, SyncMode, key_value};
+use ringbolt_core::wal::{Answer, Options, Phase, Records, Request, Run, SyncMode, Verdict, key_value};
 use ringbolt_disk::sim::{Call, Fault, Sim};
 use ringbolt_disk::{Disk, Done, Driver, Op, Time, Token, Waker};
 
-use crate::support::{DIRECTORY, Log, insomniac, path, watched};
+use crate::support::{DIRECTORY, Log, insomniac, interrupted, path, watched};
 use crate::{
     Sequences, delete, file, from_sequence, log_of, must_hold, numbered, options, put, with_files_of,
 };
@@ -593,6 +595,56 @@ fn a_log_is_read_without_its_lock_while_it_is_written_rotated_and_truncated() {
         // Who reads so slowly that the files go is told, behind what it had in hand.
         let rest = numbered(overtaken.expect("it began"));
         assert_eq!(rest.expect_err("the files are gone").code, Code::WalTruncated, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_truncation_at_any_moment_is_no_error_to_who_looks_without_the_lock() {
+    // Goal: a writer that rotates and truncates is met at each call that looks, by verify, salvage and a reader; none
+    // of them takes what is gone for an error or for damage. Method: that call waits until the writer has gone on,
+    // once as far as to leave no file that was listed.
+    for goes_on in [0, 5] {
+        let mut met = [0; 3];
+        for call in 0..400 {
+            for (which, met) in met.iter_mut().enumerate() {
+                let (sim, mut log) = log_of(with_files_of(700));
+                let bodies = puts(20);
+                log.append_all(&bodies);
+                log.close().expect("closes");
+                let (calls, machine) = (Arc::new(AtomicU32::new(0)), sim.clone());
+                let called = calls.clone();
+                let fs = interrupted(&sim, move || {
+                    if calls.fetch_add(1, Ordering::SeqCst) == call {
+                        let mut log = Log::open(&machine, with_files_of(700)).expect("opens");
+                        log.append_all(&puts(goes_on));
+                        log.request(Request::TruncateBefore(15 + goes_on as u64)).expect("truncates");
+                        log.close().expect("closes");
+                    }
+                });
+                let case = format!("{which}, call {call}, {goes_on} more");
+                match which {
+                    0 => {
+                        let report = key_value::verify(&*fs, DIRECTORY, Sequences::Strict, &|_, _| Ok(()));
+                        let report = report.unwrap_or_else(|error| panic!("{case}: {error}"));
+                        assert_eq!(report.verdict, Verdict::Clean, "{case}: {report:?}");
+                    }
+                    1 => {
+                        let found = key_value::salvage(fs, DIRECTORY).and_then(numbered);
+                        let found = found.unwrap_or_else(|error| panic!("{case}: {error}"));
+                        assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0), "{case}");
+                        assert!(found.last().is_some_and(|(sequence, _)| *sequence >= 19), "{case}");
+                    }
+                    _ => match key_value::read(fs, DIRECTORY, Sequences::Strict, Some(1), u64::MAX)
+                        .and_then(numbered)
+                    {
+                        Ok(found) => assert!(found.len() >= 20, "{case}: {}", found.len()),
+                        Err(error) => assert_eq!(error.code, Code::WalTruncated, "{case}: {error}"),
+                    },
+                }
+                *met += u32::from(called.load(Ordering::SeqCst) > call);
+            }
+        }
+        assert!(met.iter().all(|&met| (20..400).contains(&met)), "each moment was met: {met:?}");
     }
 }
 

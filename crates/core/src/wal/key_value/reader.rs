@@ -9,7 +9,7 @@ use ringbolt_disk::{Fs, OpenOptions};
 
 use super::finding::{Finding, look};
 use super::names::{self, Names, not_found, read_synced, reading};
-use super::scan::LogFiles;
+use super::scan::{LogFiles, is_truncated_away};
 use crate::error::{Code, Error, Result};
 use crate::format::entry::{CRC_BYTES, HEAD_BYTES};
 use crate::format::log_file_name;
@@ -273,7 +273,13 @@ impl Reader {
         {
             return Ok(Next::Move(number, offset));
         }
-        match (self.end, files.damage(index, offset, self.due)?) {
+        let damage = match files.damage(index, offset, self.due) {
+            Err(error) if is_truncated_away(&*self.fs, &self.directory, number, &error)? => {
+                return Err(self.missing(number)?);
+            }
+            damage => damage?,
+        };
+        match (self.end, damage) {
             (End::Files, None) => Ok(Next::Done),
             (_, damage) => {
                 let proof = damage.map(|(proof, _)| format!(", and {proof}")).unwrap_or_default();
