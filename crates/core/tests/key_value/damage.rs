@@ -45,10 +45,16 @@ fn judge(sim: &Sim, options: Options, sequences: Sequences, tally: &mut Tally, c
     let salvaged = numbered(key_value::salvage(fs.clone(), DIRECTORY).expect("begins")).expect("salvages");
     assert!(is_ours(&salvaged), "{case}: salvage invents {salvaged:?}");
     let mut read = key_value::read(fs.clone(), DIRECTORY, sequences, None, u64::MAX).expect("begins");
-    while let Ok(Some(chunk)) = read.next(1) {
-        let first = chunk.first_lsn as usize - 1;
-        assert_eq!(chunk.bytes[4..], *all[first].1, "{case}");
-    }
+    let refusal = loop {
+        match read.next(1) {
+            Ok(Some(chunk)) => {
+                let first = chunk.first_lsn as usize - 1;
+                assert_eq!(chunk.bytes[4..], *all[first].1, "{case}");
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
     let report = key_value::verify(&*fs, DIRECTORY, sequences, &|_, _| Ok(())).expect("verifies");
     let before = sim.snapshot();
     match Log::open(sim, options) {
@@ -57,6 +63,9 @@ fn judge(sim: &Sim, options: Options, sequences: Sequences, tally: &mut Tally, c
             let expected =
                 if error.code == Code::WalDamaged { Verdict::Damage } else { Verdict::Unsupported };
             assert_eq!(report.verdict, expected, "{case}: {report:?}, {error}");
+            let refusal =
+                refusal.unwrap_or_else(|| panic!("{case}: a reader ends as if nothing were missing"));
+            assert_eq!(refusal.code, error.code, "{case}: {refusal}");
             assert_eq!(without_lock(sim.snapshot()), without_lock(before), "{case}");
             tally.refused += 1;
         }
@@ -160,7 +169,14 @@ fn each_file_that_is_missing_is_refused_but_for_those_at_the_front() {
                 sim.remove_file(path("SYNCED"));
             }
             sim.remove_file(file(missing));
+            let read = key_value::read(sim.fs(), DIRECTORY, Sequences::Strict, None, u64::MAX);
+            let read = numbered(read.expect("begins")).map_err(|error| error.code);
             let opened = Log::open(&sim, options());
+            assert_eq!(
+                read.err(),
+                opened.as_ref().err().map(|error| error.code),
+                "a reader sees what open sees"
+            );
             match missing {
                 // As after a truncation.
                 0 => assert!(opened.is_ok_and(|log| log.last_lsn() == 12)),

@@ -1,14 +1,17 @@
 //! What the key-value log promises while it is open, where one thing at a time goes wrong.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ringbolt_core::Code;
 use ringbolt_core::format::entry;
 use ringbolt_core::format::synced::Synced;
-use ringbolt_core::wal::{Answer, Options, Phase, Records, Request, Run, SyncMode, key_value};
+use ringbolt_core::wal::{Answer, Options, Phase, Records, Request, Run, SyncMode, Verdict, key_value};
 use ringbolt_disk::sim::{Call, Fault, Sim};
+use ringbolt_disk::{Disk, Done, Driver, Op, Time, Token, Waker};
 
-use crate::support::{DIRECTORY, Log, insomniac, path, watched};
+use crate::support::{DIRECTORY, Log, insomniac, interrupted, path, watched};
 use crate::{
     Sequences, delete, file, from_sequence, log_of, must_hold, numbered, options, put, with_files_of,
 };
@@ -22,6 +25,54 @@ fn puts(count: usize) -> Vec<Vec<u8>> {
 /// A batch of so many records of about a hundred KiB each.
 fn large(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|index| put([], vec![index as u8; 100_000 + index])).collect()
+}
+
+/// A machine's disk that tells of a finished call on SYNCED only three writes of the log later, or when none come.
+fn slow_syncs(sim: &Sim) -> Disk {
+    let Disk { fs, driver, backend } = sim.disk();
+    let slow = move || -> ringbolt_disk::Result<Box<dyn Driver>> {
+        Ok(Box::new(SlowSyncs { driver: driver()?, slow: Vec::new(), held: Vec::new() }))
+    };
+    Disk { fs, driver: Box::new(slow), backend }
+}
+
+struct SlowSyncs {
+    driver: Box<dyn Driver>,
+    /// What is to be told late.
+    slow: Vec<Token>,
+    /// What is done and not told; and for how many writes, or else rounds, more.
+    held: Vec<(u32, u32, Done)>,
+}
+
+impl Driver for SlowSyncs {
+    fn submit(&mut self, token: Token, op: Op) {
+        if format!("{op:?}").contains("SYNCED") {
+            self.slow.push(token);
+        } else if matches!(op, Op::Write { .. }) {
+            self.held.iter_mut().for_each(|(writes, ..)| *writes = writes.saturating_sub(1));
+        }
+        self.driver.submit(token, op);
+    }
+
+    fn wait(&mut self, until: Option<Time>, out: &mut Vec<Done>) {
+        let mut done = Vec::new();
+        let until = if self.held.is_empty() { until } else { Some(self.now()) };
+        self.driver.wait(until, &mut done);
+        self.held.iter_mut().for_each(|(_, rounds, _)| *rounds -= 1);
+        let told = self.held.extract_if(.., |(writes, rounds, _)| *writes == 0 || *rounds == 0);
+        out.extend(told.map(|(.., done)| done));
+        for done in done {
+            if self.slow.contains(&done.token) { self.held.push((3, 200, done)) } else { out.push(done) }
+        }
+    }
+
+    fn waker(&self) -> Waker {
+        self.driver.waker()
+    }
+
+    fn now(&self) -> Time {
+        self.driver.now()
+    }
 }
 
 // ---- acknowledging ----------------------------------------------------------------------------------------
@@ -303,6 +354,26 @@ fn a_full_disk_that_took_a_part_ends_the_log_and_one_that_took_nothing_does_not(
 }
 
 #[test]
+fn a_log_that_fails_while_it_meets_a_full_disk_closes() {
+    // Goal: nothing is awaited that was never begun. Method: a write meets a full disk, and in the same turn SYNCED an
+    // error, so that nobody looks any more at what the write left; many seeds decide which of them is told first.
+    for sync in SYNC_MODES {
+        for seed in 0..50 {
+            let sim = Sim::new(seed);
+            let mut log = Log::open(&sim, Options { sync, ..options() }).expect("opens");
+            log.append(1, &put("a", "1")).expect("appends");
+            sim.fail(Fault::new(Call::Write).named(".log").errno(28));
+            sim.fail(Fault::new(Call::Write).named("SYNCED"));
+            log.submit(2, &[put("b", "2")], true).expect("is taken");
+            log.turn_until(|status| status.phase == Phase::Failed);
+            assert_eq!(log.close().expect_err("it failed").code, Code::WalIo);
+            let log = Log::open(&sim, options()).expect("opens again");
+            assert!(log.last_lsn() >= 1, "what was acknowledged is there");
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_in_the_middle_of_a_batch_ends_the_log() {
     // Goal: a batch of several writes is refused whole or not at all. Method: the second of them meets ENOSPC, and
     // nothing of it is written.
@@ -424,6 +495,38 @@ fn a_truncation_waits_for_the_records_before_it() {
 }
 
 #[test]
+fn a_truncation_settles_beside_somebody_who_never_stops_appending() {
+    // Goal: a truncation does not wait for a pause. Method: an appender that has the next record ready in the same turn
+    // in which the one before is durable, syncs that take several of its appends, and no rotation, which would pause it.
+    for sync in SYNC_MODES {
+        let sim = Sim::new(1);
+        let options = Options { sync, ..with_files_of(1 << 20) };
+        let mut log = Log::open_on(slow_syncs(&sim), options, |_| {}).expect("opens");
+        for _ in 0..3 {
+            log.append_all(&puts(5));
+            log.request(Request::Rotate).expect("rotates");
+        }
+        log.append_all(&puts(1));
+        let asked = log.handle.ask(Request::TruncateBefore(16));
+        let mut last = 16;
+        let answer = loop {
+            assert!(last < 1000, "{sync:?}: it waits for ever");
+            if let Some((number, answer)) = log.handle.take_answers().pop() {
+                assert_eq!(number, asked);
+                break answer.expect("truncates");
+            }
+            if log.handle.status().durable_lsn == last {
+                log.submit(last + 1, &puts(1), true).expect("is taken");
+                last += 1;
+            }
+            log.turn(1);
+        };
+        assert_eq!(answer, Answer::Truncated { first_lsn: 16 }, "{sync:?}");
+        assert_eq!(sim.list(DIRECTORY), ["LOCK", "SYNCED", "wal_00000003.log"]);
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_removed_is_told_and_stays_the_first() {
     let (sim, mut log) = log_of(with_files_of(300));
     log.append_all(&puts(5));
@@ -512,6 +615,56 @@ fn a_log_is_read_without_its_lock_while_it_is_written_rotated_and_truncated() {
         // Who reads so slowly that the files go is told, behind what it had in hand.
         let rest = numbered(overtaken.expect("it began"));
         assert_eq!(rest.expect_err("the files are gone").code, Code::WalTruncated, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_truncation_at_any_moment_is_no_error_to_who_looks_without_the_lock() {
+    // Goal: a writer that rotates and truncates is met at each call that looks, by verify, salvage and a reader; none
+    // of them takes what is gone for an error or for damage. Method: that call waits until the writer has gone on,
+    // once as far as to leave no file that was listed.
+    for goes_on in [0, 5] {
+        let mut met = [0; 3];
+        for call in 0..400 {
+            for (which, met) in met.iter_mut().enumerate() {
+                let (sim, mut log) = log_of(with_files_of(700));
+                let bodies = puts(20);
+                log.append_all(&bodies);
+                log.close().expect("closes");
+                let (calls, machine) = (Arc::new(AtomicU32::new(0)), sim.clone());
+                let called = calls.clone();
+                let fs = interrupted(&sim, move || {
+                    if calls.fetch_add(1, Ordering::SeqCst) == call {
+                        let mut log = Log::open(&machine, with_files_of(700)).expect("opens");
+                        log.append_all(&puts(goes_on));
+                        log.request(Request::TruncateBefore(15 + goes_on as u64)).expect("truncates");
+                        log.close().expect("closes");
+                    }
+                });
+                let case = format!("{which}, call {call}, {goes_on} more");
+                match which {
+                    0 => {
+                        let report = key_value::verify(&*fs, DIRECTORY, Sequences::Strict, &|_, _| Ok(()));
+                        let report = report.unwrap_or_else(|error| panic!("{case}: {error}"));
+                        assert_eq!(report.verdict, Verdict::Clean, "{case}: {report:?}");
+                    }
+                    1 => {
+                        let found = key_value::salvage(fs, DIRECTORY).and_then(numbered);
+                        let found = found.unwrap_or_else(|error| panic!("{case}: {error}"));
+                        assert!(found.windows(2).all(|pair| pair[0].0 < pair[1].0), "{case}");
+                        assert!(found.last().is_some_and(|(sequence, _)| *sequence >= 19), "{case}");
+                    }
+                    _ => match key_value::read(fs, DIRECTORY, Sequences::Strict, Some(1), u64::MAX)
+                        .and_then(numbered)
+                    {
+                        Ok(found) => assert!(found.len() >= 20, "{case}: {}", found.len()),
+                        Err(error) => assert_eq!(error.code, Code::WalTruncated, "{case}: {error}"),
+                    },
+                }
+                *met += u32::from(called.load(Ordering::SeqCst) > call);
+            }
+        }
+        assert!(met.iter().all(|&met| (20..400).contains(&met)), "each moment was met: {met:?}");
     }
 }
 

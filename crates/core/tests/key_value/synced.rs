@@ -1,12 +1,14 @@
 //! SYNCED, and what a bad record means before it, at it, behind it, and where there is none: one test a sentence of the
 //! format.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use ringbolt_core::Code;
 use ringbolt_core::format::synced::Synced;
 use ringbolt_core::wal::{Options, Sequences, Verdict, key_value};
 use ringbolt_disk::sim::Sim;
 
-use crate::support::{DIRECTORY, Log, path, without_lock};
+use crate::support::{DIRECTORY, Log, interrupted, path, without_lock};
 use crate::{any_sequences, file, log_of, must_hold, options, put, record, with_files_of};
 
 const MEBIBYTE: usize = 1 << 20;
@@ -95,6 +97,36 @@ fn an_unreadable_synced_is_damage() {
     let sim = machine(&[records(0..3)], Some((0, 300)));
     sim.flip(path("SYNCED"), 30, 0);
     assert_eq!(Log::open(&sim, options()).expect_err("refused").code, Code::WalUnsupported);
+}
+
+#[test]
+fn a_synced_met_in_the_middle_of_being_rewritten_is_read_again() {
+    // Goal: beside an owner at work a torn read is no damage; verify and a reader. Method: SYNCED is half an old and
+    // half a new statement at the first looks, each time another, and whole behind them.
+    for torn in [1, 2, 10] {
+        for which in 0..2 {
+            let sim = machine(&[records(0..3)], None);
+            let (machine, looks) = (sim.clone(), AtomicU64::new(0));
+            let fs = interrupted(&sim, move || {
+                let look = looks.fetch_add(1, Ordering::SeqCst);
+                let mut bytes = Synced { file: 0, offset: 200 }.encode();
+                let new = Synced { file: 0, offset: 300 }.encode();
+                bytes[16..].copy_from_slice(&new[16..]);
+                if look / 2 < torn {
+                    bytes[24] = look as u8 / 2;
+                }
+                machine.write_file(path("SYNCED"), bytes);
+            });
+            if which == 0 {
+                let report = key_value::verify(&*fs, DIRECTORY, Sequences::Strict, &|_, _| Ok(()));
+                assert_eq!(report.expect("verifies").verdict, Verdict::Clean, "{torn} torn");
+            } else {
+                let source =
+                    key_value::read(fs, DIRECTORY, Sequences::Strict, None, u64::MAX).expect("begins");
+                assert_eq!(crate::numbered(source).expect("reads").len(), 3, "{torn} torn");
+            }
+        }
+    }
 }
 
 #[test]

@@ -164,6 +164,10 @@ impl Log {
         if self.failure.is_none() {
             self.failure = Some(error.clone());
         }
+        // Nobody will look any more at what a write left that met a full disk: nothing is awaited of it.
+        if self.requests.look.take().is_some() {
+            self.write = None;
+        }
     }
 
     // ---- flush requests -----------------------------------------------------------------------------------
@@ -223,12 +227,18 @@ impl Machine for Log {
             return Some(step);
         }
         let token = self.token();
+        // Before SYNCED is written again: where appends never pause it always is to be.
+        if self.removal_wants_mark()
+            && let Some(op) = self.mark.next_sync(token)
+        {
+            return Some(Step::Submit(token, op));
+        }
         if let Some(op) = self.mark.next_write(token) {
             return Some(Step::Submit(token, op));
         }
         let is_closing = self.is_drained() && self.closing.is_some_and(|round| self.link.is_confirmed(round));
         let is_idle = self.mark.behind_since().is_some_and(|since| now >= since.after(IDLE));
-        if (is_closing || is_idle || self.wants_mark())
+        if (is_closing || is_idle || self.rotation.is_some())
             && let Some(op) = self.mark.next_sync(token)
         {
             return Some(Step::Submit(token, op));

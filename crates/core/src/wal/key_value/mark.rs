@@ -72,9 +72,10 @@ impl Mark {
         Some(Op::Write { file: self.file.clone(), at: 0, buffer, mode: WriteMode::Plain })
     }
 
-    /// The sync of it, once it says what is due.
+    /// The sync of what it says, which may be less than what is due by now: a log that is always busy would else never
+    /// come to it.
     pub(super) fn next_sync(&mut self, token: Token) -> Option<Op> {
-        if self.syncing.is_some() || self.said != self.due || self.is_synced() {
+        if self.syncing.is_some() || self.writing.is_some() || self.said <= self.synced {
             return None;
         }
         self.syncing = Some((token, self.said));
@@ -84,6 +85,16 @@ impl Mark {
     /// Whether everything that is due is durable.
     pub(super) fn is_synced(&self) -> bool {
         self.synced == self.due
+    }
+
+    /// Whether what is durable of it names a place behind this file, so that it outlives the file.
+    pub(super) fn is_synced_behind(&self, file: u64) -> bool {
+        self.synced.file > file
+    }
+
+    /// Whether a sync now would make that so.
+    pub(super) fn says_behind(&self, file: u64) -> bool {
+        self.said.file > file && !self.is_synced_behind(file)
     }
 
     /// Since when there is something to sync.

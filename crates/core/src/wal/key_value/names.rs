@@ -8,6 +8,9 @@ use crate::error::{Code, Error, Result};
 use crate::format::synced::{SYNCED_BYTES, Synced};
 use crate::format::{LOCK_NAME, Refusal, SYNCED_NAME, is_temporary, log_file_name, parse_log_file_name};
 
+/// So many looks at a SYNCED that says nothing, and each time another nothing, are enough.
+const LOOKS_MAX: u32 = 100;
+
 /// What a directory holds.
 #[derive(Debug, Default)]
 pub(crate) struct Names {
@@ -69,17 +72,30 @@ fn not_a_file(path: &Path, kind: EntryKind) -> Error {
 
 /// What SYNCED says; `None` where there is none.
 ///
+/// Its owner rewrites it in place, and a reader without the lock may meet the middle of that. So bytes that say nothing
+/// are believed only once a second look shows the same.
+///
 /// # Errors
 /// `ERR_WAL_IO`; in the inner result why its bytes say nothing.
 pub(crate) fn read_synced(fs: &dyn Fs, directory: &Path) -> Result<Option<Result<Synced, Refusal>>> {
-    let file = match fs.open(&directory.join(SYNCED_NAME), OpenOptions::READ) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(reading(error)),
-    };
-    let mut bytes = [0; SYNCED_BYTES + 1];
-    let read = fs.read_at(&file, 0, &mut bytes).map_err(reading)?;
-    Ok(Some(Synced::decode(&bytes[..read])))
+    let mut before = None;
+    let mut looks = 1;
+    loop {
+        // Opened again each time: the next owner makes it anew, under the same name.
+        let file = match fs.open(&directory.join(SYNCED_NAME), OpenOptions::READ) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(reading(error)),
+        };
+        let mut bytes = [0; SYNCED_BYTES + 1];
+        let read = fs.read_at(&file, 0, &mut bytes).map_err(reading)?;
+        let said = Synced::decode(&bytes[..read]);
+        let seen = Some((read, bytes));
+        if said.is_ok() || seen == before || looks == LOOKS_MAX {
+            return Ok(Some(said));
+        }
+        (before, looks) = (seen, looks + 1);
+    }
 }
 
 /// The error for a SYNCED that cannot be read.

@@ -9,10 +9,11 @@ use ringbolt_disk::{Fs, OpenOptions};
 
 use super::finding::{Finding, look};
 use super::names::{self, Names, not_found, read_synced, reading};
-use super::scan::LogFiles;
+use super::scan::{LogFiles, is_truncated_away};
 use crate::error::{Code, Error, Result};
 use crate::format::entry::{CRC_BYTES, HEAD_BYTES};
 use crate::format::log_file_name;
+use crate::format::synced::Synced;
 use crate::wal::handle::{Opened, Sequences};
 use crate::wal::reader::{Chunk, Source};
 use crate::wal::scan::Window;
@@ -25,7 +26,7 @@ pub(crate) struct Reader {
     from: u64,
     to: u64,
     end: End,
-    /// The sequence due next, once one was read.
+    /// The sequence due next, where that is known.
     due: Option<u64>,
     /// A file's number and the offset in it of the next record.
     place: (u64, u64),
@@ -121,6 +122,8 @@ impl Reader {
             }
         }
         self.place = (numbers[low], 0);
+        // The first file of all begins with sequence 0, also where nothing is left in it.
+        self.due = (numbers[low] == 0).then_some(0);
         Ok(())
     }
 
@@ -208,7 +211,6 @@ impl Reader {
 
     fn next_at(&self, number: u64, offset: u64, len: u64, window: &mut Window) -> Result<Next> {
         let due = self.due.filter(|_| self.sequences == Sequences::Strict);
-        let due = due.or((self.sequences == Sequences::Strict && (number, offset) == (0, 0)).then_some(0));
         match look(&*self.fs, window, offset, len.saturating_sub(offset), due)? {
             Finding::Record { sequence, bytes } => Ok(Next::Take(sequence + 1, bytes)),
             Finding::End => self.end_of(number, offset),
@@ -219,13 +221,42 @@ impl Reader {
 
     /// A file ends: it may have grown meanwhile, and if not, the log goes on in the next.
     fn end_of(&self, number: u64, offset: u64) -> Result<Next> {
-        // In this order: once there is a next file, this one does not grow any more.
+        // In this order: what SYNCED vouches for was in the files before it said so, and once there is a next file, this
+        // one does not grow any more.
+        let synced = self.synced()?.filter(|&synced| synced > Synced { file: number, offset });
         let numbers = self.numbers()?;
         match self.open(number)? {
             Some((len, _)) if len > offset => Ok(Next::Move(number, offset)),
-            _ if numbers.contains(&(number + 1)) => Ok(Next::Move(number + 1, 0)),
-            Some(_) if matches!(self.end, End::Files) && numbers.last() == Some(&number) => Ok(Next::Done),
+            Some(_) if synced.is_some_and(|synced| synced.file == number) => self.lost_end(number, offset),
+            None if numbers.contains(&(number + 1)) => self.behind_a_gone(number),
+            Some(_) if numbers.contains(&(number + 1)) => Ok(Next::Move(number + 1, 0)),
+            Some(_)
+                if matches!(self.end, End::Files) && numbers.last() == Some(&number) && synced.is_none() =>
+            {
+                Ok(Next::Done)
+            }
             _ => Err(self.missing(number + 1)?),
+        }
+    }
+
+    /// A file was truncated away behind the reader's back; it may have grown before that.
+    fn behind_a_gone(&self, number: u64) -> Result<Next> {
+        let next = self.due.map(|due| due + 1).filter(|_| self.sequences == Sequences::Strict);
+        match (next, self.first_lsn(number + 1)?) {
+            (Some(next), Some(first)) if first > next => Err(self.truncated(first)),
+            _ => Ok(Next::Move(number + 1, 0)),
+        }
+    }
+
+    /// A file ends before the place in it that SYNCED names.
+    fn lost_end(&self, number: u64, offset: u64) -> Result<Next> {
+        let files = self.files()?;
+        let Some(index) = files.files.iter().position(|file| file.number == number) else {
+            return Err(self.missing(number)?);
+        };
+        match files.lost_end(index, offset) {
+            Some(reason) => Err(files.damaged(index, offset, self.due, None, &reason)),
+            None => Ok(Next::Move(number, offset)),
         }
     }
 
@@ -242,7 +273,13 @@ impl Reader {
         {
             return Ok(Next::Move(number, offset));
         }
-        match (self.end, files.damage(index, offset, self.due)?) {
+        let damage = match files.damage(index, offset, self.due) {
+            Err(error) if is_truncated_away(&*self.fs, &self.directory, number, &error)? => {
+                return Err(self.missing(number)?);
+            }
+            damage => damage?,
+        };
+        match (self.end, damage) {
             (End::Files, None) => Ok(Next::Done),
             (_, damage) => {
                 let proof = damage.map(|(proof, _)| format!(", and {proof}")).unwrap_or_default();
@@ -253,14 +290,15 @@ impl Reader {
 
     /// The log as it is now.
     fn files(&self) -> Result<LogFiles<'_>> {
-        let synced = read_synced(&*self.fs, &self.directory)?;
-        let mut files = LogFiles::open(&*self.fs, &self.directory, self.sequences, &self.numbers()?)?;
-        files.synced = match synced {
-            Some(Ok(synced)) => Some(synced),
-            Some(Err(refusal)) => return Err(names::bad_synced(&self.directory, &refusal)),
-            None => None,
-        };
-        Ok(files)
+        let synced = self.synced()?;
+        let files = LogFiles::open(&*self.fs, &self.directory, self.sequences, &self.numbers()?)?;
+        Ok(LogFiles { synced, ..files })
+    }
+
+    /// What SYNCED says, where there is one.
+    fn synced(&self) -> Result<Option<Synced>> {
+        let said = read_synced(&*self.fs, &self.directory)?.transpose();
+        said.map_err(|refusal| names::bad_synced(&self.directory, &refusal))
     }
 
     /// The error for a file that is not there: truncated away, or lost.
@@ -273,7 +311,7 @@ impl Reader {
     }
 
     fn truncated(&self, first: u64) -> Error {
-        truncated(&self.directory, self.due.map_or(self.from, |due| due + 1), first)
+        truncated(&self.directory, self.due.map_or(self.from, |due| self.from.max(due + 1)), first)
     }
 
     fn damaged_file(&self, number: u64, reason: &str) -> Error {

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   rotate:                 all durable ─▶ link check, SYNCED synced ─▶ next file made, its name durable ─▶ answered
-//!   truncate_before(lsn):   durable up to lsn - 1 ─▶ SYNCED synced ─▶ oldest file removed, directory synced, again
-//!                           (durability rule 15)                      and again ─▶ answered
+//!   truncate_before(lsn):   durable up to lsn - 1 ─▶ SYNCED synced, in a later file ─▶ oldest file removed, directory
+//!                           (durability rule 15)     synced, again and again ─▶ answered
 //! ```
 //!
 //! Nothing but the files themselves says where a key-value log begins. So a truncation goes by whole files: what is
@@ -97,9 +97,10 @@ impl Log {
         shown.map(info).collect()
     }
 
-    /// Whether something that is asked for waits for SYNCED to be synced.
-    pub(super) fn wants_mark(&self) -> bool {
-        self.rotation.is_some() || self.is_removal_due()
+    /// Whether the oldest file could go if only what SYNCED says were durable. Not once all that is due is: that
+    /// may never be so while somebody appends.
+    pub(super) fn removal_wants_mark(&self) -> bool {
+        self.is_removal_due() && self.files.front().is_some_and(|oldest| self.mark.says_behind(oldest.number))
     }
 
     /// The next job, if one is due.
@@ -221,10 +222,11 @@ impl Log {
             self.requests.truncations.pop_front();
             self.answer(number, Ok(Answer::Truncated { first_lsn: self.first_lsn() }));
         }
-        if !self.is_removal_due() || !self.mark.is_synced() {
+        let oldest = self.files.front()?.number;
+        if !self.is_removal_due() || !self.mark.is_synced_behind(oldest) {
             return None;
         }
-        let path = self.path(self.files.front()?.number);
+        let path = self.path(oldest);
         let directory = self.directory.clone();
         Some(self.job(JobKind::Remove, move |fs| {
             match fs.remove(&path) {

@@ -9,8 +9,8 @@ use ringbolt_disk::Fs;
 use super::finding::Finding;
 use super::names::{Names, not_found};
 use super::reader::push_body;
-use super::scan::{LogFile, LogFiles};
-use crate::error::Result;
+use super::scan::{LogFile, LogFiles, is_truncated_away};
+use crate::error::{Error, Result};
 use crate::wal::handle::Sequences;
 use crate::wal::reader::{Chunk, Source};
 use crate::wal::scan::Window;
@@ -72,10 +72,34 @@ impl Salvage {
     }
 }
 
+impl Salvage {
+    /// What becomes of an error where a writer truncates meanwhile: it goes on with what there is now.
+    fn truncated(&mut self, error: Error) -> Result<()> {
+        let Some(file) = self.files.get(self.place.0) else { return Err(error) };
+        if !is_truncated_away(&*self.fs, &self.directory, file.number, &error)? {
+            return Err(error);
+        }
+        let names = Names::look(&*self.fs, &self.directory)?;
+        self.files = LogFiles::open(&*self.fs, &self.directory, Sequences::Any, &names.files)?.files;
+        (self.place, self.window) = ((0, 0), None);
+        Ok(())
+    }
+}
+
 impl Source for Salvage {
     fn next(&mut self, bytes: usize) -> Result<Option<Chunk>> {
         let mut chunk = Chunk { first_lsn: 0, count: 0, bytes: Vec::new() };
-        match self.fill(&mut chunk, bytes) {
+        let filled = loop {
+            match self.fill(&mut chunk, bytes) {
+                Ok(()) => break Ok(()),
+                Err(error) => {
+                    if let Err(error) = self.truncated(error) {
+                        break Err(error);
+                    }
+                }
+            }
+        };
+        match filled {
             // What is intact is served; the next call meets the error again.
             Err(error) if chunk.count == 0 => Err(error),
             _ => Ok(Some(chunk).filter(|chunk| chunk.count > 0)),

@@ -1,12 +1,13 @@
 //! Reading a key-value log's files in order, and what the first bad record means: the rules of docs/KEY-VALUE.md.
 //! Reads only; recovery acts on what this finds.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use ringbolt_disk::{Fs, OpenOptions};
 
 use super::finding::{Finding, break_reason, look};
-use super::names::{damaged_file, reading};
+use super::names::{Names, damaged_file, reading};
 use crate::error::{Code, Error, Result};
 use crate::format::entry::RECORD_BYTES_MIN;
 use crate::format::log_file_name;
@@ -57,6 +58,8 @@ pub(crate) struct Scan {
 }
 
 impl<'a> LogFiles<'a> {
+    /// The files of these numbers; where they were truncated away since they were listed, those that are there now.
+    ///
     /// # Errors
     /// `ERR_WAL_IO`.
     pub(crate) fn open(
@@ -65,15 +68,19 @@ impl<'a> LogFiles<'a> {
         sequences: Sequences,
         numbers: &[u64],
     ) -> Result<Self> {
-        let mut files = Vec::new();
-        for &number in numbers {
-            match file_bytes(fs, &directory.join(log_file_name(number))) {
-                Ok(bytes) => files.push(LogFile { number, bytes, lsns: None }),
-                // Truncated away since the directory was listed: then what was listed before it is too.
-                Err(error) if error.is_not_found() && files.is_empty() => {}
-                Err(error) => return Err(reading(error)),
+        let mut listed = Cow::Borrowed(numbers);
+        let files = loop {
+            let files = sizes(fs, directory, &listed)?;
+            if !files.is_empty() || listed.is_empty() {
+                break files;
             }
-        }
+            // All that was listed is gone: a writer rotated and truncated meanwhile, so there is a newer listing.
+            let now = Names::look(fs, directory)?.files;
+            if now.first() <= listed.first() {
+                break files;
+            }
+            listed = Cow::Owned(now);
+        };
         Ok(Self { fs, directory, sequences, files, synced: None })
     }
 
@@ -336,6 +343,30 @@ impl<'a> LogFiles<'a> {
             details.last_lsn = Some(last_lsn.unwrap_or(first_lsn).max(first_lsn));
         })
     }
+}
+
+/// The files of these numbers that are there, as far as they follow one another up to the last.
+fn sizes(fs: &dyn Fs, directory: &Path, numbers: &[u64]) -> Result<Vec<LogFile>> {
+    let mut files = Vec::new();
+    for &number in numbers {
+        match file_bytes(fs, &directory.join(log_file_name(number))) {
+            Ok(bytes) => files.push(LogFile { number, bytes, lsns: None }),
+            // Truncated away since the directory was listed: then what was listed before it is too, by now.
+            Err(error) if error.is_not_found() => files.clear(),
+            Err(error) => return Err(reading(error)),
+        }
+    }
+    Ok(files)
+}
+
+/// Whether an error means that a file was truncated away since `oldest` was the first to be listed. Only where that is
+/// so by now: what is missing elsewhere is no truncation.
+pub(crate) fn is_truncated_away(fs: &dyn Fs, directory: &Path, oldest: u64, error: &Error) -> Result<bool> {
+    let no_entry = 2;
+    if error.code != Code::WalIo || error.errno != Some(no_entry) {
+        return Ok(false);
+    }
+    Ok(Names::look(fs, directory)?.files.first().is_some_and(|&now| now > oldest))
 }
 
 fn file_bytes(fs: &dyn Fs, path: &Path) -> ringbolt_disk::Result<u64> {

@@ -7,7 +7,7 @@ use ringbolt_disk::Fs;
 
 use super::finding::{Finding, break_reason};
 use super::names::{self, Names};
-use super::scan::LogFiles;
+use super::scan::{LogFiles, is_truncated_away};
 use crate::error::Result;
 use crate::format::Refusal;
 use crate::format::entry::{CRC_BYTES, HEAD_BYTES};
@@ -25,22 +25,33 @@ pub(super) fn verify(
     progress: &dyn Fn(u64, u64) -> Result<()>,
 ) -> Result<Report> {
     let began = fs.now();
-    // SYNCED first: whatever it claims is in the files that are looked at after it.
-    let synced = names::read_synced(fs, directory)?;
-    let names = Names::look(fs, directory)?;
-    if !names.is_a_log() {
-        return Err(names::not_found(directory));
+    loop {
+        // SYNCED first: whatever it claims is in the files that are looked at after it.
+        let synced = names::read_synced(fs, directory)?;
+        let names = Names::look(fs, directory)?;
+        if !names.is_a_log() {
+            return Err(names::not_found(directory));
+        }
+        let mut files = LogFiles::open(fs, directory, sequences, &names.files)?;
+        let mut check = Check::default();
+        match synced {
+            Some(Ok(synced)) => files.synced = Some(synced),
+            Some(Err(refusal)) => check.synced(&refusal),
+            None => {}
+        }
+        check.numbers(&files);
+        match check.records(&files, progress) {
+            Ok(()) => return Ok(check.report(fs.now().since(began))),
+            Err(error) => {
+                // A writer truncated faster than this reads: what there is now is checked, from its beginning, so that
+                // the report is of one log. That ends: each time the log begins later.
+                let oldest = files.files.first().map_or(u64::MAX, |file| file.number);
+                if !is_truncated_away(fs, directory, oldest, &error)? {
+                    return Err(error);
+                }
+            }
+        }
     }
-    let mut files = LogFiles::open(fs, directory, sequences, &names.files)?;
-    let mut check = Check::default();
-    match synced {
-        Some(Ok(synced)) => files.synced = Some(synced),
-        Some(Err(refusal)) => check.synced(&refusal),
-        None => {}
-    }
-    check.numbers(&files);
-    check.records(&files, progress)?;
-    Ok(check.report(fs.now().since(began)))
 }
 
 /// What was found so far.
