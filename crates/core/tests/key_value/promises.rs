@@ -354,6 +354,27 @@ fn a_full_disk_that_took_a_part_ends_the_log_and_one_that_took_nothing_does_not(
 }
 
 #[test]
+fn a_log_that_fails_while_it_meets_a_full_disk_closes() {
+    // Goal: nothing is awaited that was never begun. Method: a write meets a full disk, and in the same turn SYNCED an
+    // error, so that nobody looks any more at what the write left; many seeds decide which of them is told first.
+    for sync in SYNC_MODES {
+        for seed in 0..50 {
+            let sim = Sim::new(seed);
+            let mut log = Log::open(&sim, Options { sync, ..options() }).expect("opens");
+            log.append(1, &put("a", "1")).expect("appends");
+            sim.fail(Fault::new(Call::Write).named(".log").errno(28));
+            sim.fail(Fault::new(Call::Write).named("SYNCED"));
+            log.submit(2, &[put("b", "2")], true).expect("is taken");
+            log.turn_until(|status| status.phase == Phase::Failed);
+            assert_eq!(log.close().expect_err("it failed").code, Code::WalIo);
+            sim.clear_faults();
+            let log = Log::open(&sim, options()).expect("opens again");
+            assert!(log.last_lsn() >= 1, "what was acknowledged is there");
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_in_the_middle_of_a_batch_ends_the_log() {
     // Goal: a batch of several writes is refused whole or not at all. Method: the second of them meets ENOSPC, and
     // nothing of it is written.

@@ -164,6 +164,10 @@ impl Log {
         if self.failure.is_none() {
             self.failure = Some(error.clone());
         }
+        // Nobody will look any more at what a write left that met a full disk: nothing is awaited of it.
+        if self.requests.look.take().is_some() {
+            self.write = None;
+        }
     }
 
     // ---- flush requests -----------------------------------------------------------------------------------
