@@ -367,6 +367,7 @@ fn a_log_that_fails_while_it_meets_a_full_disk_closes() {
             log.submit(2, &[put("b", "2")], true).expect("is taken");
             log.turn_until(|status| status.phase == Phase::Failed);
             assert_eq!(log.close().expect_err("it failed").code, Code::WalIo);
+            sim.clear_faults();
             let log = Log::open(&sim, options()).expect("opens again");
             assert!(log.last_lsn() >= 1, "what was acknowledged is there");
         }
