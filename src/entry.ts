@@ -33,35 +33,49 @@ const put = 1
 const remove = 2
 
 /** Bytes around key and value. */
-export const entryOverhead = 9
+const entryOverhead = 9
 
 const nothing = new Uint8Array(0)
 
-/** A put's bytes. */
-export function encodePut(key: unknown, value: unknown, name = ''): Buffer {
-  return encode(put, bytesOf(key, `${name}key`), bytesOf(value, `${name}value`))
+/** An entry whose parts were checked and not yet copied. */
+export interface Parts {
+  type: typeof put | typeof remove
+  key: Uint8Array
+  value: Uint8Array
+  /** Bytes of key and value. */
+  size: number
 }
 
-/** A delete's bytes. */
-export function encodeDelete(key: unknown, name = ''): Buffer {
-  return encode(remove, bytesOf(key, `${name}key`), nothing)
+/** A put. */
+export function putOf(key: unknown, value: unknown, name = ''): Parts {
+  return partsOf(put, bytesOf(key, `${name}key`), bytesOf(value, `${name}value`))
+}
+
+/** A delete. */
+export function deleteOf(key: unknown, name = ''): Parts {
+  return partsOf(remove, bytesOf(key, `${name}key`), nothing)
 }
 
 /**
- * An entry's bytes. `name` says which argument it is.
+ * A put or a delete. `name` says which argument it is.
  *
- * @throws TypeError `ERR_INVALID_ARG_TYPE`, RangeError `ERR_OUT_OF_RANGE` if it is none.
+ * @throws TypeError `ERR_INVALID_ARG_TYPE`, RangeError `ERR_OUT_OF_RANGE` if it is neither.
  */
-export function encodeEntry(entry: unknown, name: string): Buffer {
+export function entryOf(entry: unknown, name: string): Parts {
   if (typeof entry !== 'object' || entry === null) throw invalidArgType(name, 'of type object', entry)
   const { type, key, value } = entry as { type?: unknown; key?: unknown; value?: unknown }
   if (typeof type !== 'string') throw invalidArgType(`${name}.type`, 'of type string', type)
-  if (type === 'put') return encodePut(key, value, `${name}.`)
-  if (type === 'delete') return encodeDelete(key, `${name}.`)
+  if (type === 'put') return putOf(key, value, `${name}.`)
+  if (type === 'delete') return deleteOf(key, `${name}.`)
   throw outOfRange(`${name}.type`, "one of 'put', 'delete'", type)
 }
 
-function encode(type: number, key: Uint8Array, value: Uint8Array): Buffer {
+function partsOf(type: Parts['type'], key: Uint8Array, value: Uint8Array): Parts {
+  return { type, key, value, size: byteLengthOf(key) + byteLengthOf(value) }
+}
+
+/** Its bytes: the one copy on this side but for the staging. */
+export function encode({ type, key, value }: Parts): Buffer {
   const keyBytes = byteLengthOf(key)
   const valueBytes = byteLengthOf(value)
   const bytes = Buffer.allocUnsafe(entryOverhead + keyBytes + valueBytes)

@@ -4,12 +4,13 @@
 import { collected } from './collected.js'
 import {
   decodeEntry,
-  encodeDelete,
-  encodeEntry,
-  encodePut,
-  entryOverhead,
+  deleteOf,
+  encode,
+  entryOf,
   type KeyValueEntry,
   type KeyValueRecord,
+  type Parts,
+  putOf,
 } from './entry.js'
 import { invalidArgType, outOfRange, WalError } from './errors.js'
 import { recoveryOf, statsOf, type WalRecovery, type WalStats } from './figures.js'
@@ -143,7 +144,7 @@ export class KeyValueWal implements AsyncDisposable {
 
   /**
    * Copy every intact entry of a key-value log, damaged or not, into a new one: see {@link Wal.salvage}. LSNs are
-   * sequences here.
+   * sequences here. With `sequences: 'any'` a sequence that is missing says nothing, and `lost` stays empty.
    *
    * @throws WalError as {@link Wal.salvage} does
    *
@@ -155,12 +156,14 @@ export class KeyValueWal implements AsyncDisposable {
   static async salvage(
     directory: string | URL,
     into: string | URL,
-    options?: WholeOptions,
+    options?: KeyValueWholeOptions,
   ): Promise<SalvageReport> {
-    const place = { directory: directoryOf(directory), format: 'entries', sequences: 'any' } as const
+    const sequences = sequencesOf(options)
+    const place = { directory: directoryOf(directory), format: 'entries', sequences } as const
     const request = wholeRequest(options)
     const target = openKeyValueRequest(directoryOf(into, 'into'), undefined)
     const report = await salvageWhole(place, { ...target, createOnly: true }, request)
+    if (sequences === 'any') report.lost = []
     for (const range of [...report.lost, ...report.ranges]) {
       range.from -= 1
       range.to -= 1
@@ -185,7 +188,7 @@ export class KeyValueWal implements AsyncDisposable {
     value: Uint8Array | ArrayBufferView,
     options?: AppendOptions,
   ): Promise<number> {
-    return this.#append(() => encodePut(key, value), options)
+    return this.#append(() => putOf(key, value), options)
   }
 
   /**
@@ -199,7 +202,7 @@ export class KeyValueWal implements AsyncDisposable {
    * ```
    */
   delete(key: Uint8Array | ArrayBufferView, options?: AppendOptions): Promise<number> {
-    return this.#append(() => encodeDelete(key), options)
+    return this.#append(() => deleteOf(key), options)
   }
 
   /**
@@ -213,15 +216,15 @@ export class KeyValueWal implements AsyncDisposable {
    * ```
    */
   append(entry: KeyValueEntry, options?: AppendOptions): Promise<number> {
-    return this.#append(() => encodeEntry(entry, 'entry'), options)
+    return this.#append(() => entryOf(entry, 'entry'), options)
   }
 
-  async #append(encode: () => Buffer, options: AppendOptions | undefined): Promise<number> {
-    const bytes = encode()
+  async #append(parse: () => Parts, options: AppendOptions | undefined): Promise<number> {
+    const parts = parse()
     const ack = options === undefined ? this.#ack : appendAck(options, this.#ack)
     this.#log.check()
-    checkSize(bytes)
-    return (await this.#log.append(bytes, ack === 'durable')) - 1
+    checkSize(parts)
+    return (await this.#log.append(encode(parts), ack === 'durable')) - 1
   }
 
   /**
@@ -242,11 +245,12 @@ export class KeyValueWal implements AsyncDisposable {
   async appendBatch(entries: readonly KeyValueEntry[], options?: AppendOptions): Promise<WalRange> {
     if (!Array.isArray(entries)) throw invalidArgType('entries', 'an instance of Array', entries)
     if (entries.length === 0) throw outOfRange('entries.length', '>= 1', 0)
-    const records = Array.from(entries, (entry, index) => encodeEntry(entry, `entries[${index}]`))
+    const parts = Array.from(entries, (entry, index) => entryOf(entry, `entries[${index}]`))
     const ack = options === undefined ? this.#ack : appendAck(options, this.#ack)
     this.#log.check()
-    records.forEach(checkSize)
-    const { first, last } = await this.#log.appendBatch(records, ack === 'durable')
+    parts.forEach(checkSize)
+    checkSize({ size: parts.reduce((sum, { size }) => sum + size, 0) })
+    const { first, last } = await this.#log.appendBatch(parts.map(encode), ack === 'durable')
     return { first: first - 1, last: last - 1 }
   }
 
@@ -503,12 +507,11 @@ export class KeyValueWal implements AsyncDisposable {
   }
 }
 
-function checkSize(bytes: Buffer): void {
-  const size = bytes.length - entryOverhead
+function checkSize({ size }: { size: number }): void {
   if (size > entryBytesMax) {
     throw new WalError(
       'ERR_WAL_RECORD_TOO_LARGE',
-      `a key and a value of ${size} bytes are above the format's limit of ${entryBytesMax}: split the value`,
+      `keys and values of ${size} bytes are above the format's limit of ${entryBytesMax}: split them`,
       { size, limit: entryBytesMax },
     )
   }
