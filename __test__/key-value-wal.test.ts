@@ -265,3 +265,20 @@ test('a_salvage_goes_into_an_empty_directory_only', async () => {
     code: 'ERR_WAL_NOT_FOUND',
   })
 })
+
+test('what_synced_says_was_durable_and_is_not_there_is_reported_as_lost', async () => {
+  const directory = temporary()
+  const wal = await KeyValueWal.open(directory)
+  for (let index = 0; index < 20; index += 1) await wal.put(bytes(`key ${index}`), Buffer.alloc(10))
+  await wal.close()
+  const path = join(directory, 'wal_00000000.log')
+  writeFileSync(path, readFileSync(path).subarray(0, 500))
+  expect(await caught(KeyValueWal.open(directory))).toMatchObject({ code: 'ERR_WAL_DAMAGED' })
+  const report = await KeyValueWal.verify(directory)
+  expect(report).toMatchObject({ verdict: 'damage', records: report.lastLsn + 1 })
+  expect(report.damage).toHaveLength(1)
+  expect(report.damage[0]?.firstLsn).toBe(report.records)
+  const saved = await KeyValueWal.salvage(directory, join(temporary(), 'saved'))
+  expect(saved.records).toBe(report.records)
+  expect(saved.lost).toEqual([{ from: saved.records, to: saved.records }])
+})

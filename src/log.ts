@@ -390,7 +390,8 @@ export class Log implements Watcher {
     this.look()
     if (failure === null) return lsn
     const error = this.#errorOf(failure)
-    throw error.code === 'ERR_WAL_NO_SPACE' ? error : outcomeUnknown(error)
+    // Refused where its number was taken back: nothing of it was written.
+    throw lsn > this.#lastLsn ? error : outcomeUnknown(error)
   }
 
   #errorOf(failure: Failure): RingboltError {

@@ -75,7 +75,7 @@ fn log_of(options: Options) -> (Sim, Log) {
 }
 
 /// All that is left in a source, each record with its sequence.
-fn numbered(mut source: Box<dyn Source>) -> Result<Vec<(u64, Vec<u8>)>, Error> {
+fn numbered(mut source: impl Source) -> Result<Vec<(u64, Vec<u8>)>, Error> {
     let mut records = Vec::new();
     while let Some(chunk) = source.next(1000)? {
         let mut rest = &chunk.bytes[..];

@@ -28,6 +28,8 @@ enum State {
     Open(Box<dyn Source>),
     /// What is intact of a damaged log.
     Salvage(Box<Salvager>),
+    /// The same of entries.
+    SalvageEntries(Box<key_value::Salvage>),
     /// It could not be opened; the first chunk tells.
     Refused(ringbolt_core::Error),
     /// At the end, failed, or let go of.
@@ -74,7 +76,7 @@ pub fn open_salvage(directory: String, format: String) -> NativeReader {
     NativeReader::ahead(move || {
         let fs = ringbolt_disk::disk().fs;
         if format == "entries" {
-            key_value::salvage(fs, &directory).map(State::Open)
+            key_value::salvage(fs, &directory).map(|salvage| State::SalvageEntries(Box::new(salvage)))
         } else {
             ringbolt_core::wal::salvage(fs, Path::new(&directory))
                 .map(|salvager| State::Salvage(Box::new(salvager)))
@@ -166,6 +168,11 @@ impl<'env> ScopedTask<'env> for ReadChunk {
             let chunk = state.next(self.bytes);
             let extent = match &*state {
                 State::Salvage(salvager) => Some(NativeExtent::of(salvager)),
+                State::SalvageEntries(salvage) => Some(NativeExtent {
+                    first_lsn: None,
+                    last_lsn: number(salvage.last_lsn()),
+                    segment_bytes: 0.0,
+                }),
                 _ => None,
             };
             if chunk.is_err() {
@@ -204,6 +211,7 @@ impl State {
             Self::Ahead(_) | Self::Over => Ok(None),
             Self::Open(reader) => reader.next(bytes),
             Self::Salvage(salvager) => salvager.next(bytes),
+            Self::SalvageEntries(salvage) => salvage.next(bytes),
             Self::Refused(error) => Err(error.clone()),
         }
     }

@@ -139,6 +139,16 @@ pub trait Source: Send + fmt::Debug {
     }
 }
 
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn next(&mut self, bytes: usize) -> Result<Option<Chunk>> {
+        (**self).next(bytes)
+    }
+
+    fn extend(&mut self, to: u64) {
+        (**self).extend(to);
+    }
+}
+
 /// Consecutive records.
 #[derive(Debug)]
 pub struct Chunk {

@@ -56,6 +56,7 @@ use ringbolt_disk::Fs;
 pub(crate) use self::log::Log;
 pub(crate) use self::reader::{Reader, truncated};
 pub(crate) use self::recovery::{Recovered, recover};
+pub use self::salvage::Salvage;
 use crate::error::Result;
 use crate::wal::handle::Sequences;
 use crate::wal::reader::Source;
@@ -106,6 +107,6 @@ pub fn verify(
 ///
 /// # Errors
 /// `ERR_WAL_NOT_FOUND` where there is no log. The source itself answers `ERR_WAL_IO` where the disk will not read.
-pub fn salvage(fs: Arc<dyn Fs>, directory: impl AsRef<Path>) -> Result<Box<dyn Source>> {
-    Ok(Box::new(salvage::Salvage::new(fs, directory.as_ref())?))
+pub fn salvage(fs: Arc<dyn Fs>, directory: impl AsRef<Path>) -> Result<Salvage> {
+    Salvage::new(fs, directory.as_ref())
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ringbolt_disk::Fs;
 
 use super::finding::Finding;
-use super::names::{Names, not_found};
+use super::names::{Names, not_found, read_synced};
 use super::reader::push_body;
 use super::scan::{LogFile, LogFiles, is_truncated_away};
 use crate::error::{Error, Result};
@@ -15,8 +15,9 @@ use crate::wal::handle::Sequences;
 use crate::wal::reader::{Chunk, Source};
 use crate::wal::scan::Window;
 
-/// Reads past damage. Blocks; belongs on a thread of its own.
-pub(super) struct Salvage {
+/// The intact records of a log. As a [`Source`] it yields chunks of consecutive LSNs: between two chunks there may be a
+/// gap. Blocks; belongs on a thread of its own.
+pub struct Salvage {
     fs: Arc<dyn Fs>,
     directory: PathBuf,
     files: Vec<LogFile>,
@@ -24,6 +25,11 @@ pub(super) struct Salvage {
     place: (usize, u64),
     /// The file that was read last, still open.
     window: Option<(usize, Window)>,
+    /// How far SYNCED says that the log was durable: a file's number and an offset.
+    synced: Option<(u64, u64)>,
+    /// Behind the newest record served, likewise.
+    end: (u64, u64),
+    newest_lsn: u64,
 }
 
 impl Salvage {
@@ -33,7 +39,17 @@ impl Salvage {
             return Err(not_found(directory));
         }
         let files = LogFiles::open(&*fs, directory, Sequences::Any, &names.files)?.files;
-        Ok(Self { fs, directory: directory.to_owned(), files, place: (0, 0), window: None })
+        let synced = read_synced(&*fs, directory)?.and_then(Result::ok);
+        Ok(Self {
+            directory: directory.to_owned(),
+            files,
+            place: (0, 0),
+            window: None,
+            synced: synced.map(|synced| (synced.file, synced.offset)),
+            end: (0, 0),
+            newest_lsn: 0,
+            fs,
+        })
     }
 
     /// Read records into `chunk` until it has about `bytes`, or the next does not follow.
@@ -58,6 +74,8 @@ impl Salvage {
                         self.window = Some((index, window));
                         return Ok(());
                     }
+                    self.end = (files.files[index].number, offset + record);
+                    self.newest_lsn = self.newest_lsn.max(sequence + 1);
                     Some(offset + record)
                 }
                 Finding::End => None,
@@ -73,6 +91,12 @@ impl Salvage {
 }
 
 impl Salvage {
+    /// The last LSN that there should be, as far as is known: the newest that was served, or one more where SYNCED says
+    /// that records behind it had been durable; how many, nothing tells. Known at the end of the source.
+    pub fn last_lsn(&self) -> u64 {
+        self.newest_lsn + u64::from(self.synced.is_some_and(|synced| synced > self.end))
+    }
+
     /// What becomes of an error where a writer truncates meanwhile: it goes on with what there is now.
     fn truncated(&mut self, error: Error) -> Result<()> {
         let Some(file) = self.files.get(self.place.0) else { return Err(error) };

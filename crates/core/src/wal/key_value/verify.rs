@@ -79,6 +79,11 @@ impl Check {
         }
     }
 
+    /// What is due where nothing tells but what was found.
+    fn next_lsn(&self) -> u64 {
+        self.lsns.map_or(1, |(_, last_lsn)| last_lsn + 1)
+    }
+
     fn damaged(&mut self, segment: u64, offset: u64, (first_lsn, last_lsn): (u64, u64), reason: String) {
         let last_lsn = last_lsn.max(first_lsn);
         let damage = Damage { segment: Some(segment), offset: Some(offset), first_lsn, last_lsn, reason };
@@ -100,7 +105,7 @@ impl Check {
                     progress(passed + offset, total)?;
                     told = passed + offset + PROGRESS_BYTES;
                 }
-                let first_lsn = due.map_or(1, |due| due + 1);
+                let first_lsn = due.map_or_else(|| self.next_lsn(), |due| due + 1);
                 let record = match files.look(index, &mut window, offset, due)? {
                     Finding::End => break,
                     Finding::Record { sequence, bytes } => Some((sequence, bytes)),
@@ -146,8 +151,9 @@ impl Check {
                 due = Some(sequence + 1);
                 offset += bytes;
             }
-            if let Some(reason) = files.lost_end(index, file.bytes) {
-                let first_lsn = due.map_or(1, |due| due + 1);
+            // Where the file's end is lost already, this is the same loss.
+            if let Some(reason) = files.lost_end(index, file.bytes).filter(|_| !is_lost) {
+                let first_lsn = due.map_or_else(|| self.next_lsn(), |due| due + 1);
                 self.damaged(file.number, file.bytes, (first_lsn, first_lsn), reason);
             }
             self.segments += u64::from(self.records > records_before || index + 1 == files.files.len());
