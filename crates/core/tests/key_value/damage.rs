@@ -2,6 +2,7 @@
 //! wrong record, never a panic, and a refusal changes nothing.
 
 use ringbolt_core::Code;
+use ringbolt_core::format::synced::Synced;
 use ringbolt_core::wal::{Options, Verdict, key_value};
 use ringbolt_disk::sim::Sim;
 
@@ -213,4 +214,29 @@ fn a_value_full_of_what_looks_like_records_is_searched_in_bounded_time() {
     assert_eq!(salvaged, [(1, put("next", ""))]);
     assert_eq!(Log::open(&sim, options()).expect_err("refused").code, Code::WalDamaged);
     assert!(began.elapsed().as_secs() < 60, "{:?}", began.elapsed());
+}
+
+#[test]
+fn heads_of_records_that_cannot_follow_are_not_read_to_their_ends() {
+    // Goal: an open is not kept by a hostile value, either. Method: a torn record whose value of 6 MiB is made of heads
+    // that all share one length of a value at its end, and agree with it; none has a sequence that can follow.
+    let (head_bytes, value_bytes) = (21, (6 << 20) / 21 * 21);
+    let mut value = Vec::with_capacity(value_bytes + 8);
+    for at in (0..value_bytes).step_by(head_bytes) {
+        let key_bytes = (value_bytes - at - head_bytes) as u32;
+        value.extend_from_slice(&(key_bytes + 25).to_le_bytes());
+        value.extend_from_slice(&ringbolt_core::format::entry::MAGIC);
+        value.extend_from_slice(&[0; 8]);
+        value.push(1);
+        value.extend_from_slice(&key_bytes.to_le_bytes());
+    }
+    value.extend_from_slice(&[0; 8]);
+    let sim = Sim::new(1);
+    sim.write_file(file(0), crate::record(0, &put("hostile", value)));
+    sim.write_file(path("SYNCED"), Synced { file: 0, offset: 0 }.encode());
+    sim.flip(file(0), 3, 7);
+    let began = std::time::Instant::now();
+    let log = Log::open(&sim, options()).expect("opens");
+    assert_eq!((log.last_lsn(), log.recovery().torn_at.map(|at| at.offset)), (0, Some(0)));
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
 }

@@ -417,6 +417,27 @@ fn without_room_for_the_next_file_records_are_refused_and_the_log_works_on() {
 }
 
 #[test]
+fn why_the_next_file_cannot_be_had_is_told_as_it_is() {
+    // Goal: nobody is sent to free some space where space is not what is missing. Method: no room, no descriptor, and
+    // a file of somebody else's in the next one's place.
+    for (errno, code, advice) in
+        [(28, Code::WalNoSpace, true), (24, Code::WalNoSpace, false), (17, Code::WalIo, false)]
+    {
+        let (sim, mut log) = log_of(options());
+        log.append_all(&puts(1));
+        if errno == 17 {
+            sim.write_file(file(1), "another's");
+        } else {
+            sim.fail(Fault::new(Call::Open).named("wal_00000001.log").errno(errno));
+        }
+        let error = log.request(Request::Rotate).expect_err("it cannot be had");
+        assert_eq!((error.code, error.errno), (code, Some(errno)), "{error}");
+        assert_eq!(error.message.contains("free some space"), advice, "{error}");
+        log.append(2, &put("b", "2")).expect("works on");
+    }
+}
+
+#[test]
 fn a_full_disk_does_not_keep_a_log_from_closing() {
     // No promise rests on SYNCED: what it cannot be told now the next open finds out.
     let (sim, mut log) = log_of(options());
@@ -531,10 +552,13 @@ fn a_truncation_settles_beside_somebody_who_never_stops_appending() {
 fn a_file_that_cannot_be_removed_is_told_and_stays_the_first() {
     let (sim, mut log) = log_of(with_files_of(300));
     log.append_all(&puts(5));
-    for call in [Call::Remove, Call::SyncDir] {
+    for call in [Call::Remove, Call::SyncDir, Call::SyncDir] {
         sim.fail(Fault::new(call));
         let error = log.request(Request::TruncateBefore(4)).expect_err("it fails");
         assert_eq!((error.code, error.errno), (Code::WalIo, Some(5)), "{error}");
+        // The log begins where its first file does: what has no file any more is promised to nobody.
+        let first = log.handle.status().first_lsn;
+        assert_eq!(log.read(first).expect("reads"), puts(5)[first as usize - 1..], "{call:?}");
     }
     assert_eq!(
         log.request(Request::TruncateBefore(4)).expect("truncates"),

@@ -30,6 +30,8 @@ pub(super) struct Requests {
     rotations: VecDeque<(u64, u64)>,
     /// Truncations: their numbers, and the first LSN to keep.
     truncations: VecDeque<(u64, u64)>,
+    /// A file was removed, and that is not known to be durable.
+    removal_unsynced: bool,
     /// The write met a full disk, with this error: what it left is to be looked at.
     pub(super) look: Option<ringbolt_disk::Error>,
 }
@@ -43,6 +45,8 @@ pub(super) enum JobKind {
     Rotate { number: u64 },
     /// Remove the oldest.
     Remove,
+    /// Make that durable.
+    SyncRemoval,
     /// Is the file as long as it was before this error?
     Look(ringbolt_disk::Error),
 }
@@ -188,7 +192,15 @@ impl Log {
     fn not_rotated(&mut self, error: ringbolt_disk::Error) {
         self.counters.errors += 1;
         self.rotation = None;
-        let error = Error::of_disk(Code::WalNoSpace, "making the log's next file (free some space)", error);
+        let doing = "making the log's next file";
+        let error = if error.is_exists() {
+            // Somebody else writes here: no room that is made would help.
+            Error::io(doing, error)
+        } else if error.is_no_space() {
+            Error::of_disk(Code::WalNoSpace, &format!("{doing} (free some space)"), error)
+        } else {
+            Error::of_disk(Code::WalNoSpace, doing, error)
+        };
         for (number, _) in std::mem::take(&mut self.requests.rotations) {
             self.answer(number, Err(error.clone()));
         }
@@ -212,8 +224,13 @@ impl Log {
     }
 
     fn next_removal(&mut self) -> Option<Step> {
-        if self.jobs.iter().any(|(_, kind)| matches!(kind, JobKind::Remove)) {
+        if self.jobs.iter().any(|(_, kind)| matches!(kind, JobKind::Remove | JobKind::SyncRemoval)) {
             return None;
+        }
+        if self.requests.removal_unsynced && !self.requests.truncations.is_empty() {
+            // Before the next one goes, and before anybody is answered: a log with a gap would be refused.
+            let directory = self.directory.clone();
+            return Some(self.job(JobKind::SyncRemoval, move |fs| fs.sync_dir(&directory).map(|()| None)));
         }
         while let Some(&(number, lsn)) = self.requests.truncations.front()
             && self.durable_lsn + 1 >= lsn
@@ -227,31 +244,41 @@ impl Log {
             return None;
         }
         let path = self.path(oldest);
-        let directory = self.directory.clone();
-        Some(self.job(JobKind::Remove, move |fs| {
-            match fs.remove(&path) {
-                Err(error) if !error.is_not_found() => return Err(error),
-                _ => {}
-            }
-            // Before the next one goes: a log with a gap would be refused.
-            fs.sync_dir(&directory).map(|()| None)
+        Some(self.job(JobKind::Remove, move |fs| match fs.remove(&path) {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(None),
         }))
     }
 
-    /// The oldest file is gone; or it could not be removed, and whoever asked is told.
+    /// The oldest file has no name any more, or it could not be removed, and whoever asked is told.
     fn removed(&mut self, outcome: ringbolt_disk::Result<Outcome>) {
         match outcome {
             Ok(_) => {
                 self.files.pop_front();
+                self.requests.removal_unsynced = true;
             }
-            Err(error) => {
-                self.counters.errors += 1;
-                if let Some((number, _)) = self.requests.truncations.pop_front() {
-                    let path = self.files.front().map(|file| log_file_name(file.number)).unwrap_or_default();
-                    let doing = format!("removing {path} (the log begins there, or behind it; try again)");
-                    self.answer(number, Err(Error::io(&doing, error)));
-                }
-            }
+            Err(error) => self.not_removed(error, |path| {
+                format!("removing {path} (the log begins there, or before it after a crash; try again)")
+            }),
+        }
+    }
+
+    /// That is durable; or it is not known to be, and whoever asked is told. What has no name is served no more either
+    /// way.
+    fn removal_synced(&mut self, outcome: ringbolt_disk::Result<Outcome>) {
+        match outcome {
+            Ok(_) => self.requests.removal_unsynced = false,
+            Err(error) => self.not_removed(error, |path| {
+                format!("removing what is before {path} (the log begins there, or before it after a crash; try again)")
+            }),
+        }
+    }
+
+    fn not_removed(&mut self, error: ringbolt_disk::Error, doing: impl Fn(&str) -> String) {
+        self.counters.errors += 1;
+        if let Some((number, _)) = self.requests.truncations.pop_front() {
+            let path = self.files.front().map(|file| log_file_name(file.number)).unwrap_or_default();
+            self.answer(number, Err(Error::io(&doing(&path), error)));
         }
     }
 
@@ -265,6 +292,7 @@ impl Log {
                 self.not_rotated(error);
             }
             (JobKind::Remove, outcome) => self.removed(outcome),
+            (JobKind::SyncRemoval, outcome) => self.removal_synced(outcome),
             (JobKind::Look(error), Ok(_)) if self.failure().is_none() => self.nothing_was_written(error),
             (JobKind::Look(_), Ok(_)) => {}
             (kind, Err(error)) => {
@@ -272,7 +300,7 @@ impl Log {
                     JobKind::LinkCheck { .. } => "checking that the log's file still has its name",
                     JobKind::Rotate { .. } => "making the log's next file",
                     JobKind::Look(_) => "writing to the log",
-                    JobKind::Remove => unreachable!("handled before"),
+                    JobKind::Remove | JobKind::SyncRemoval => unreachable!("handled before"),
                 };
                 self.fail(&Error::io(doing, error));
             }

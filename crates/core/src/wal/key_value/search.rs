@@ -6,8 +6,11 @@ use ringbolt_disk::Fs;
 use super::finding::{Finding, record};
 use super::scan::LogFiles;
 use crate::error::Result;
-use crate::format::entry::{self, Entry, MAGIC, MAGIC_AT, RECORD_BYTES_MIN};
+use crate::format::entry::{self, BODY_BYTES_MIN, Entry, HEAD_BYTES, MAGIC, MAGIC_AT, RECORD_BYTES_MIN};
 use crate::wal::scan::Window;
+
+/// Where a record's sequence stands.
+const SEQUENCE_AT: usize = MAGIC_AT + MAGIC.len();
 
 /// Where a search reads at once.
 const SEARCH_BYTES: u64 = 64 << 10;
@@ -45,10 +48,9 @@ impl LogFiles<'_> {
                 .map(|(at, _)| start + at as u64)
                 .collect();
             for at in candidates {
-                if is_plausible(self.fs, &mut far, at, end - at)?
+                if is_plausible(self.fs, &mut far, at, end - at, |sequence| accept(at, sequence))?
                     && let Ok(bytes) = record(self.fs, &mut far, at, end - at)?
                     && let Ok(Entry { sequence, .. }) = entry::parse(bytes)
-                    && accept(at, sequence)
                 {
                     return Ok(Some((at, sequence)));
                 }
@@ -85,13 +87,28 @@ impl LogFiles<'_> {
     }
 }
 
-/// Whether the lengths of what could be a record agree. A search looks at this first: a value full of what looks like
-/// the beginning of a long record would else be read again for each of them.
-fn is_plausible(fs: &dyn Fs, window: &mut Window, at: u64, left: u64) -> Result<bool> {
+/// Whether what could be a record has a sequence that will do, a type that there is, and lengths that agree. A search
+/// looks at this first: a value full of what looks like the beginning of a long record would else be read again for
+/// each of them. Still it is where all of them share the length of a value, and no sequence is known to follow.
+fn is_plausible(
+    fs: &dyn Fs,
+    window: &mut Window,
+    at: u64,
+    left: u64,
+    accept: impl Fn(u64) -> bool,
+) -> Result<bool> {
     if left < RECORD_BYTES_MIN as u64 {
         return Ok(false);
     }
-    let lengths = entry::Lengths::of(window.get(fs, at, RECORD_BYTES_MIN)?.first_chunk().expect("as long"));
+    let head: &[u8; RECORD_BYTES_MIN] = window.get(fs, at, RECORD_BYTES_MIN)?.first_chunk().expect("as long");
+    let sequence = u64::from_le_bytes(*head[SEQUENCE_AT..].first_chunk().expect("eight bytes"));
+    // A type with an empty key and an empty value is a body, if there is such a type.
+    let mut body = [0; BODY_BYTES_MIN];
+    body[0] = head[HEAD_BYTES];
+    if !accept(sequence) || entry::parse_body(&body).is_err() {
+        return Ok(false);
+    }
+    let lengths = entry::Lengths::of(head);
     let Some(value_at) = lengths.value_length_at().filter(|&value_at| value_at + 4 <= left) else {
         return Ok(false);
     };
