@@ -23,7 +23,7 @@ export interface WalRecovery {
 
 /** Figures of a log since it was opened. */
 export interface WalStats {
-  /** Calls of `append`, `appendBatch` and `enqueue` that were accepted, those refused later for want of space too. */
+  /** Calls of `append`, `appendBatch`, `appendSync` and `enqueue` that were accepted, those refused later for want of space too. */
   appends: number
   /** Records written. */
   records: number
