@@ -1,6 +1,7 @@
 /**
  * The key-value log as users see it: a `Log` of entries, whose sequences count from 0 where LSNs count from 1.
  */
+import { invalidArgType, outOfRange } from './argument-errors.js'
 import { collected } from './collected.js'
 import {
   decodeEntry,
@@ -12,7 +13,7 @@ import {
   type Parts,
   putOf,
 } from './entry.js'
-import { invalidArgType, outOfRange, WalError } from './errors.js'
+import { WalError } from './errors.js'
 import { recoveryOf, statsOf, type WalRecovery, type WalStats } from './figures.js'
 import { Log, type WalRange } from './log.js'
 import {

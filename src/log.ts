@@ -14,20 +14,9 @@
  * How it ends: `open ─▶ closing ─▶ ended`, or `open ─▶ failed ─▶ ended`. In `closing` the service drains, so
  * everything settles as asked; in `failed` everything pending was rejected at once.
  */
+import { outOfRange } from './argument-errors.js'
 import { forget, holdLoop, letLoopGo, openNative, type Watcher } from './environment.js'
-import {
-  batchTooLarge,
-  closed,
-  errorOf,
-  type Failure,
-  outcomeUnknown,
-  outOfRange,
-  poisoned,
-  queueFull,
-  type RingboltError,
-  recordTooLarge,
-  WalError,
-} from './errors.js'
+import { errorOf, type Failure, type RingboltError, WalError } from './errors.js'
 import {
   type NativeOpened,
   type NativeReader,
@@ -40,6 +29,7 @@ import {
 import { type Format, firstNumberOf, type OpenRequest, throwIfAborted } from './options.js'
 import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
 import { type Deferred, deferred, Waiters } from './waiters.js'
+import { batchTooLarge, closed, outcomeUnknown, poisoned, queueFull, recordTooLarge } from './wal-errors.js'
 
 /** At most this much is collected before it is handed over in the middle of a tick. Every batch limit is above. */
 const stagingBytesMax = 256 * 1024

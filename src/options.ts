@@ -3,7 +3,8 @@
  */
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { BackendError, invalidArgType, outOfRange } from './errors.js'
+import { invalidArgType, outOfRange } from './argument-errors.js'
+import { BackendError } from './errors.js'
 
 /** When a promise of `append` resolves: `'durable'` once a power cut cannot take it, `'written'` once a crash of the process cannot. */
 export type Ack = 'durable' | 'written'

@@ -1,8 +1,9 @@
 /**
  * The log as users see it: arguments are checked here, `Log` does the rest.
  */
+import { invalidArgType, outOfRange } from './argument-errors.js'
 import { collected } from './collected.js'
-import { invalidArgType, outOfRange, WalError } from './errors.js'
+import { WalError } from './errors.js'
 import { recoveryOf, statsOf, type WalRecovery, type WalStats } from './figures.js'
 import { Log, type WalRange } from './log.js'
 import {
