@@ -127,6 +127,13 @@ pub enum Op {
         /// Which file.
         file: File,
     },
+    /// Cut or extend the file (with zeros). Not durable by itself.
+    SetLen {
+        /// Which file.
+        file: File,
+        /// To how many bytes.
+        len: u64,
+    },
     /// Run on the helper thread.
     Job(Job),
 }
@@ -141,6 +148,7 @@ impl fmt::Debug for Op {
                 write!(f, "Write({}, {at}, {}, {mode:?})", file.path().display(), buffer.len())
             }
             Self::Sync { file } => write!(f, "Sync({})", file.path().display()),
+            Self::SetLen { file, len } => write!(f, "SetLen({}, {len})", file.path().display()),
             Self::Job(_) => f.write_str("Job"),
         }
     }
@@ -155,6 +163,8 @@ pub enum Outcome {
     Written,
     /// The file was flushed.
     Synced,
+    /// The file has the length asked for.
+    Resized,
     /// The job ran; this is what it opened, if anything.
     Job(Option<File>),
 }
@@ -349,6 +359,14 @@ pub trait Fs: Send + Sync {
     /// What `pread` answers.
     fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize>;
 
+    /// Read into `into` from `at` what can be had without waiting for a disk: what the page cache holds of it, from
+    /// `at` on without a gap. It may be nothing at all, also of a file that does not end there. Not for direct files.
+    ///
+    /// # Errors
+    /// What `preadv2` answers, but for `EAGAIN` and for what says that the file system has no such read: nothing
+    /// can be had then.
+    fn read_cached(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize>;
+
     /// Write all of `bytes` at `at`. On direct files the offset, the length and the memory must be aligned to
     /// [`GRAIN`], which is why this takes a [`Buffer`]. A short write is finished, or fails.
     ///
@@ -422,6 +440,19 @@ pub trait Fs: Send + Sync {
     /// # Errors
     /// What `unlink` answers.
     fn remove(&self, path: &Path) -> Result<()>;
+
+    /// Remove an empty directory. Not durable by itself.
+    ///
+    /// # Errors
+    /// What `rmdir` answers.
+    fn remove_dir(&self, path: &Path) -> Result<()>;
+
+    /// Make all that was done in the file system of `directory`, by anybody and before this call, durable: the data
+    /// of its files and its names (`syncfs`). Takes as long as there is to write.
+    ///
+    /// # Errors
+    /// What `open` and `syncfs` answer. Also that some earlier write to this file system was lost, once.
+    fn sync_all(&self, directory: &Path) -> Result<()>;
 
     /// Make the names in a directory durable: what was made, renamed and removed in it before this call.
     ///

@@ -205,6 +205,14 @@ impl TokioRing {
             }
         });
     }
+
+    /// Work for the helper thread.
+    fn help(&mut self, token: Token, work: Work) {
+        if let Err(error) = self.helper.run(token, work) {
+            let done = Done { token, outcome: Err(error), buffer: None };
+            self.shared.finished.borrow_mut().push(done);
+        }
+    }
 }
 
 impl Driver for TokioRing {
@@ -220,13 +228,9 @@ impl Driver for TokioRing {
                 Request::Write { held: Held { file, buffer }, at, durable: mode == WriteMode::Dsync }
             }
             Op::Sync { file } => Request::Sync { file },
-            Op::Job(job) => {
-                if let Err(error) = self.helper.run(token, job) {
-                    let done = Done { token, outcome: Err(error), buffer: None };
-                    self.shared.finished.borrow_mut().push(done);
-                }
-                return;
-            }
+            // The crate underneath knows no such entry.
+            Op::SetLen { file, len } => return self.help(token, Work::SetLen(file, len)),
+            Op::Job(job) => return self.help(token, Work::Job(job)),
         };
         self.queue.push_back((token, request));
     }
@@ -581,7 +585,13 @@ impl Signal {
 }
 
 /// The way to the helper thread, which ends when the sender is dropped.
-type HelperThread = (mpsc::Sender<(Token, Job)>, JoinHandle<()>);
+type HelperThread = (mpsc::Sender<(Token, Work)>, JoinHandle<()>);
+
+/// What blocks, and so is not for the driver's thread.
+enum Work {
+    Job(Job),
+    SetLen(File, u64),
+}
 
 /// The thread that runs the jobs, one after another. It is started with the first of them.
 struct Helper {
@@ -600,23 +610,26 @@ impl Helper {
     }
 
     /// Queue a job.
-    fn run(&mut self, token: Token, job: Job) -> Result<()> {
+    fn run(&mut self, token: Token, work: Work) -> Result<()> {
         if self.thread.is_none() {
             self.thread = Some(self.start()?);
         }
         let (jobs, _) = self.thread.as_ref().expect("the helper thread was started");
-        jobs.send((token, job)).expect("the helper thread runs until its channel closes");
+        jobs.send((token, work)).expect("the helper thread runs until its channel closes");
         self.outstanding += 1;
         Ok(())
     }
 
     fn start(&self) -> Result<HelperThread> {
-        let (sender, jobs) = mpsc::channel::<(Token, Job)>();
+        let (sender, jobs) = mpsc::channel::<(Token, Work)>();
         let (fs, signal) = (Arc::clone(&self.fs), Arc::clone(&self.signal));
         let finished = Arc::clone(&self.finished);
         let work = move || {
-            for (token, job) in jobs {
-                let outcome = job::run(job, &*fs).map(Outcome::Job);
+            for (token, work) in jobs {
+                let outcome = match work {
+                    Work::Job(job) => job::run(job, &*fs).map(Outcome::Job),
+                    Work::SetLen(file, len) => fs.set_len(&file, len).map(|()| Outcome::Resized),
+                };
                 lock(&finished).push(Done { token, outcome, buffer: None });
                 signal.wake();
             }

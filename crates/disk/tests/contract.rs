@@ -572,6 +572,63 @@ fn lengths_zeros_and_reservations_are_what_was_asked(disk: Disk, dir: &Path) {
     }
 }
 
+fn a_length_is_set_by_an_operation_too(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    let mut set = |len| {
+        let done = perform(&mut *driver, Op::SetLen { file: file.clone(), len });
+        assert!(matches!(done.outcome, Ok(Outcome::Resized)), "{done:?}");
+        assert!(done.buffer.is_none());
+        assert_eq!(fs.len(&file).unwrap(), len);
+    };
+    fs.write_at(&file, 0, &Buffer::copy_of(&pattern(1, GRAIN))).unwrap();
+    set(100);
+    set(300);
+    let mut expected = pattern(1, 100);
+    expected.resize(300, 0);
+    assert!(read_cold(&*fs, &file, 0, 1000) == expected, "what was cut reads as zeros when it is back");
+    let error = error_of(perform(&mut *driver, Op::SetLen { file: file.clone(), len: u64::MAX }));
+    assert_eq!(
+        (error.syscall, error.errno, error.offset),
+        ("ftruncate", Errno::INVAL.raw_os_error(), Some(u64::MAX))
+    );
+    assert_eq!(fs.len(&file).unwrap(), 300);
+}
+
+fn what_the_cache_holds_is_read_without_a_gap(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    let bytes = pattern(1, 20_000);
+    fs.write_at(&file, 0, &Buffer::copy_of(&bytes)).unwrap();
+    for (at, len) in [(0, 20_000), (777, 1), (4095, 2), (19_999, 100), (20_000, 5), (30_000, 5), (5, 0)] {
+        let mut into = vec![0xee; len];
+        let count = fs.read_cached(&file, at as u64, &mut into).unwrap();
+        let behind = bytes.get(at..).unwrap_or_default();
+        assert!(count <= len.min(behind.len()), "{count} of {len} bytes from {at}");
+        assert!(into[..count] == behind[..count], "{count} of {len} bytes from {at}");
+        assert!(into[count..].iter().all(|&byte| byte == 0xee), "the rest is left alone");
+    }
+    let error = fs.read_cached(&file, u64::MAX, &mut [0; 8]).unwrap_err();
+    assert_eq!((error.syscall, error.errno), ("preadv2", Errno::INVAL.raw_os_error()));
+}
+
+fn an_empty_directory_is_removed_and_no_other(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let (inner, file) = (dir.join("inner"), dir.join("inner/file"));
+    fs.create_dir(&inner, 0o700).unwrap();
+    drop(fs.open(&file, NEW).unwrap());
+    fs.sync_all(dir).unwrap();
+    let error = fs.remove_dir(&inner).unwrap_err();
+    assert_eq!((error.syscall, error.errno), ("rmdir", Errno::NOTEMPTY.raw_os_error()));
+    assert_eq!(fs.remove_dir(&file).unwrap_err().errno, Errno::NOTDIR.raw_os_error());
+    fs.remove(&file).unwrap();
+    fs.remove_dir(&inner).unwrap();
+    assert_eq!(fs.stat(&inner).unwrap(), None);
+    assert!(fs.remove_dir(&inner).unwrap_err().is_not_found());
+    fs.sync_dir(dir).unwrap();
+    assert!(fs.sync_all(&inner).unwrap_err().is_not_found());
+}
+
 fn opening_makes_cuts_or_leaves_alone_as_asked(disk: Disk, dir: &Path) {
     let (fs, _) = build(disk);
     let path = dir.join("file");
@@ -776,6 +833,9 @@ suite! {
     a_deadline_ends_wait
     a_locked_file_refuses_other_descriptions_until_the_last_user_is_gone
     lengths_zeros_and_reservations_are_what_was_asked
+    a_length_is_set_by_an_operation_too
+    what_the_cache_holds_is_read_without_a_gap
+    an_empty_directory_is_removed_and_no_other
     opening_makes_cuts_or_leaves_alone_as_asked
     a_directory_is_no_file_to_open
     names_are_listed_in_order_with_their_kinds
