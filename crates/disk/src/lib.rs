@@ -32,12 +32,19 @@
 //! | [`mod@error`] | operation, path, errno |
 //! | [`mod@os`] | [`Fs`] over the operating system |
 //! | [`mod@tokio_ring`] | the log's driver on Linux: the `tokio-uring` crate |
+//! | [`mod@engine`] | the hot side for callers on many threads, and a [`Driver`] made of it |
+//! | [`mod@ring`] | the blob store's engine on Linux: our own loop on the `io-uring` crate |
 //! | [`mod@sim`] | a disk in memory, from a seed: torn, lost, reordered, failing (feature `sim`, tests only) |
 
 pub mod buffer;
+pub mod engine;
 pub mod error;
 mod job;
 pub mod os;
+#[cfg(target_os = "linux")]
+mod probe;
+#[cfg(target_os = "linux")]
+pub mod ring;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(target_os = "linux")]
@@ -51,9 +58,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use buffer::{Buffer, Pool};
+pub use engine::{Engine, EngineOptions, OnDone, SharedDisk};
 pub use error::{Error, Result};
 #[cfg(target_os = "linux")]
-pub use os::disk;
+pub use os::{disk, shared_disk};
 
 /// Lengths cross between `u64` (on disk) and `usize` (in memory) all the time.
 const _: () = assert!(usize::BITS == 64, "ringbolt needs a 64-bit target");
@@ -98,7 +106,7 @@ pub enum WriteMode {
 }
 
 /// Work for the helper thread: blocking calls in straight-line code. Jobs of one driver run one after
-/// another, in the order of their submission. What it opens travels back in its [`Done`]. One that panics fails
+/// another, in the order of their submission; those of an engine begin in that order. What it opens travels back in its [`Done`]. One that panics fails
 /// with `EIO`, and those behind it go on.
 pub type Job = Box<dyn FnOnce(&dyn Fs) -> Result<Option<File>> + Send>;
 

@@ -539,6 +539,20 @@ pub fn disk() -> crate::Disk {
     }
 }
 
+/// The disk of this system for a service whose callers submit on their own threads: our own loop on `io_uring`.
+#[cfg(target_os = "linux")]
+pub fn shared_disk() -> crate::SharedDisk {
+    let fs: Arc<dyn Fs> = Arc::new(OsFs);
+    let jobs = Arc::clone(&fs);
+    crate::SharedDisk {
+        fs,
+        engine: Box::new(move |options, on_done| {
+            Ok(Box::new(crate::ring::Ring::new(jobs, options, on_done)?))
+        }),
+        backend: crate::Backend::IoUring,
+    }
+}
+
 /// Whether `errno` says that the file system has no such `fallocate`, rather than that it failed.
 fn is_refusal(errno: Errno) -> bool {
     matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL)

@@ -792,13 +792,26 @@ macro_rules! suite {
         /// The operating system, in its directory for temporary files.
         #[cfg(target_os = "linux")]
         mod on_the_system {
-            $(#[test] fn $case() { super::os::run(&std::env::temp_dir(), super::$case); })*
+            $(#[test] fn $case() { super::os::run(super::os::log, &std::env::temp_dir(), super::$case); })*
         }
 
         /// The operating system again, on a file system in memory: it answers before one can ask.
         #[cfg(target_os = "linux")]
         mod on_tmpfs {
-            $(#[test] fn $case() { super::os::run(super::os::MEMORY.as_ref(), super::$case); })*
+            $(#[test] fn $case() { super::os::run(super::os::log, super::os::MEMORY.as_ref(), super::$case); })*
+        }
+
+        /// The same two by the engine, as a driver.
+        #[cfg(target_os = "linux")]
+        mod on_the_ring {
+            $(#[test] fn $case() { super::os::run(super::os::shared, &std::env::temp_dir(), super::$case); })*
+        }
+
+        #[cfg(target_os = "linux")]
+        mod on_the_ring_on_tmpfs {
+            $(#[test] fn $case() {
+                super::os::run(super::os::shared, super::os::MEMORY.as_ref(), super::$case);
+            })*
         }
 
         /// The simulated disk, in a few of its moods.
@@ -893,7 +906,8 @@ mod os {
     use std::io::Write as _;
     use std::process::Command;
 
-    use ringbolt_disk::os::disk as system;
+    use ringbolt_disk::EngineOptions;
+    use ringbolt_disk::os::{disk, shared_disk};
     use rustix::process::{Resource, getrlimit, setrlimit};
 
     use super::machine::lacks;
@@ -902,8 +916,23 @@ mod os {
     /// The file system in memory that Linux has everywhere, or nearly.
     pub(crate) const MEMORY: &str = "/dev/shm";
 
+    /// A disk of the system.
+    type System = fn() -> Disk;
+
+    /// With the driver of the log.
+    pub(crate) fn log() -> Disk {
+        disk()
+    }
+
+    /// With the engine of services that have many threads, as the driver of one. A driver's jobs run in order.
+    pub(crate) fn shared() -> Disk {
+        shared_disk().into_disk(EngineOptions { depth: 64, helpers: 1 })
+    }
+
+    const SYSTEMS: [System; 2] = [log, shared];
+
     /// Run a case in a new directory on the file system of `base`.
-    pub(crate) fn run<C: Fn(Disk, &Path) + Send + 'static>(base: &Path, case: C) {
+    pub(crate) fn run<C: Fn(Disk, &Path) + Send + 'static>(system: System, base: &Path, case: C) {
         if !base.is_dir() {
             let capability = if base == Path::new(MEMORY) { "memory" } else { "temporary" };
             return lacks(capability, &format!("there is no {}", base.display()));
@@ -913,10 +942,12 @@ mod os {
         watched(std::any::type_name::<C>(), move || case(system(), dir.path()));
     }
 
-    /// Run a case on both kinds of file system.
+    /// Run a case with both drivers on both kinds of file system.
     fn run_everywhere<C: Fn(Disk, &Path) + Copy + Send + 'static>(case: C) {
-        run(&std::env::temp_dir(), case);
-        run(MEMORY.as_ref(), case);
+        for system in SYSTEMS {
+            run(system, &std::env::temp_dir(), case);
+            run(system, MEMORY.as_ref(), case);
+        }
     }
 
     /// Run a case that may wait for ever, which is how a lost wake shows: then it fails by its name, and its
@@ -984,7 +1015,7 @@ mod os {
     #[test]
     fn a_file_system_without_direct_access_gives_a_cached_file() {
         // procfs is at hand everywhere and refuses O_DIRECT.
-        let fs = system().fs;
+        let fs = disk().fs;
         let file = fs.open("/proc/version".as_ref(), OpenOptions::READ.with_direct(true)).unwrap();
         assert!(!file.is_direct());
         assert!(read_cold(&*fs, &file, 1, 100).starts_with(b"inux"));
@@ -1040,9 +1071,11 @@ mod os {
 
     #[test]
     fn a_full_device_is_its_own_error_on_every_way() {
-        let (fs, mut driver) = build(system());
-        let file = fs.open("/dev/full".as_ref(), OpenOptions::WRITE).unwrap();
-        no_room_is_its_own_error_on_every_way(&*fs, &mut *driver, &file);
+        for system in SYSTEMS {
+            let (fs, mut driver) = build(system());
+            let file = fs.open("/dev/full".as_ref(), OpenOptions::WRITE).unwrap();
+            no_room_is_its_own_error_on_every_way(&*fs, &mut *driver, &file);
+        }
     }
 
     #[test]
@@ -1065,9 +1098,11 @@ mod os {
     fn a_refused_ring_is_an_error_with_advice() {
         in_a_child("os::a_refused_ring_is_an_error_with_advice", || {
             limit(Resource::Nofile, 3);
-            let Err(error) = (system().driver)() else { panic!("it was to be had") };
-            assert_eq!((error.syscall, error.errno), ("io_uring_setup", Errno::MFILE.raw_os_error()));
-            assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
+            for system in SYSTEMS {
+                let Err(error) = (system().driver)() else { panic!("it was to be had") };
+                assert_eq!((error.syscall, error.errno), ("io_uring_setup", Errno::MFILE.raw_os_error()));
+                assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
+            }
         });
     }
 
@@ -1075,17 +1110,19 @@ mod os {
     fn a_ring_that_finds_room_for_some_of_its_descriptors_fails_without_a_panic() {
         // Goal: the runtime has descriptors of its own. Method: one more each time, until it fits.
         in_a_child("os::a_ring_that_finds_room_for_some_of_its_descriptors_fails_without_a_panic", || {
-            let fits = (3..100).any(|descriptors| {
-                limit(Resource::Nofile, descriptors);
-                match (system().driver)() {
-                    Ok(_) => true,
-                    Err(error) => {
-                        assert_eq!(error.errno, Errno::MFILE.raw_os_error(), "{error}");
-                        false
+            for system in SYSTEMS {
+                let fits = (3..100).any(|descriptors| {
+                    limit(Resource::Nofile, descriptors);
+                    match (system().driver)() {
+                        Ok(_) => true,
+                        Err(error) => {
+                            assert_eq!(error.errno, Errno::MFILE.raw_os_error(), "{error}");
+                            false
+                        }
                     }
-                }
-            });
-            assert!(fits, "each refusal kept some of the room it was given");
+                });
+                assert!(fits, "each refusal kept some of the room it was given");
+            }
         });
     }
 
@@ -1100,9 +1137,12 @@ mod os {
             };
             let before = all();
             let dir = tempfile::tempdir().unwrap();
-            let (fs, mut driver) = build(system());
-            let file = fs.open(&dir.path().join("file"), NEW.with_direct(true)).unwrap();
-            write(&mut *driver, &file, 0, &pattern(1, GRAIN), WriteMode::Dsync);
+            let open = SYSTEMS.map(|system| {
+                let (fs, mut driver) = build(system());
+                let file = fs.open(&dir.path().join("file"), NEW.with_direct(true)).unwrap();
+                write(&mut *driver, &file, 0, &pattern(1, GRAIN), WriteMode::Dsync);
+                (file, driver)
+            });
             let mut seen = 0;
             for path in all() {
                 // The descriptor of the listing itself is gone by now.
@@ -1118,7 +1158,8 @@ mod os {
                 );
                 seen += 1;
             }
-            assert!(seen >= 3, "a file, a ring and an epoll at least, not {seen}");
+            assert!(seen >= 5, "two files, two rings and an epoll at least, not {seen}");
+            drop(open);
         });
     }
 
@@ -1128,9 +1169,11 @@ mod os {
             let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
             let dir = tempfile::tempdir().unwrap();
             let turn = || {
-                let (fs, mut driver) = build(system());
-                let file = fs.open(&dir.path().join("file"), NEW).unwrap();
-                write(&mut *driver, &file, 0, b"bytes", WriteMode::Plain);
+                for system in SYSTEMS {
+                    let (fs, mut driver) = build(system());
+                    let file = fs.open(&dir.path().join("file"), NEW).unwrap();
+                    write(&mut *driver, &file, 0, b"bytes", WriteMode::Plain);
+                }
             };
             turn();
             let before = count();
