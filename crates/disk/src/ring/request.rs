@@ -77,7 +77,7 @@ impl Request {
             Op::Write { file, at, buffer, mode } => {
                 let transfer = Transfer::new(buffer.len(), file.is_direct());
                 let way = match mode {
-                    WriteMode::Plain => Way::Plain,
+                    WriteMode::Plain | WriteMode::Uncached => Way::Plain,
                     WriteMode::Dsync | WriteMode::Alone => Way::Dsync,
                 };
                 (file, Action::Write { at, buffer, transfer, way })
