@@ -1,6 +1,8 @@
-//! Memory for the kernel: aligned to the grain, owned by one holder at a time, recycled.
+//! Memory for the kernel: aligned to the grain, owned by one holder at a time, recycled; or lent by somebody who
+//! waits for its return.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::any::Any;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -12,13 +14,21 @@ const TOO_LARGE: &str = "a buffer's capacity fits an allocation";
 
 /// Bytes in memory aligned to [`GRAIN`], with room to grow up to a fixed capacity. Moving it does not move
 /// the bytes, which is what lets the kernel hold a pointer to them while a driver owns the value.
+///
+/// One that is lent ([`Buffer::lent`]) is not aligned, has no room to grow, and is not recycled.
 pub struct Buffer {
     memory: NonNull<u8>,
     capacity: usize,
     len: usize,
+    /// Of memory that is somebody else's: its drop tells the lender that nobody looks at it any more.
+    loan: Option<Loan>,
 }
 
-// SAFETY: a `Buffer` is the only owner of its allocation; nothing about it is tied to a thread.
+/// What a lender learns the end of its loan by: dropped when the memory is given back, on whichever thread.
+pub type Loan = Box<dyn Any + Send + Sync>;
+
+// SAFETY: a `Buffer` is the only owner of its allocation, or the only user of what was lent to it; nothing about it
+// is tied to a thread.
 unsafe impl Send for Buffer {}
 // SAFETY: shared access only reads bytes; writing takes `&mut`.
 unsafe impl Sync for Buffer {}
@@ -35,7 +45,22 @@ impl Buffer {
         // SAFETY: the layout's size is not zero: `capacity` is at least one grain.
         let memory = unsafe { alloc_zeroed(layout) };
         let Some(memory) = NonNull::new(memory) else { handle_alloc_error(layout) };
-        Self { memory, capacity, len: 0 }
+        Self { memory, capacity, len: 0, loan: None }
+    }
+
+    /// `len` bytes of memory that is somebody else's. Dropping the buffer gives it back, by dropping `loan`; a driver
+    /// does so only after the kernel's last completion.
+    ///
+    /// # Safety
+    /// From now until `loan` is dropped the `len` bytes at `memory` are initialised, stay where they are, and nobody
+    /// else reads, writes or frees them.
+    pub unsafe fn lent(memory: NonNull<u8>, len: usize, loan: Loan) -> Self {
+        Self { memory, capacity: len, len, loan: Some(loan) }
+    }
+
+    /// Whether it is memory of somebody else.
+    pub fn is_lent(&self) -> bool {
+        self.loan.is_some()
     }
 
     /// A buffer of `len` zeros.
@@ -98,6 +123,10 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        // Lent memory goes back with the loan, which is dropped after this.
+        if self.is_lent() {
+            return;
+        }
         // SAFETY: `memory` came from `alloc_zeroed` with this same layout, and this is its only owner's end.
         unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) }
     }
@@ -107,7 +136,7 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the first `capacity` bytes are allocated and initialised (zeroed at the start), `len` is
+        // SAFETY: the first `capacity` bytes are allocated and initialised (zeroed at the start, or so lent), `len` is
         // within them, and the borrow of `self` keeps them alive and unwritten.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.len) }
     }
@@ -151,11 +180,11 @@ impl Pool {
         Buffer::with_capacity(capacity)
     }
 
-    /// Take a buffer back.
+    /// Take a buffer back. One that is lent goes back to its lender instead.
     pub fn give(&self, mut buffer: Buffer) {
         buffer.clear();
         let mut kept = self.lock();
-        if buffer.capacity() <= Self::CAPACITY_MAX && kept.len() < Self::KEPT {
+        if !buffer.is_lent() && buffer.capacity() <= Self::CAPACITY_MAX && kept.len() < Self::KEPT {
             kept.push(buffer);
         }
     }
@@ -192,6 +221,25 @@ mod tests {
         for capacity in [isize::MAX as usize, usize::MAX - GRAIN, usize::MAX] {
             assert!(std::panic::catch_unwind(|| Buffer::with_capacity(capacity)).is_err(), "{capacity}");
         }
+    }
+
+    #[test]
+    fn lent_memory_goes_back_once_and_is_never_recycled() {
+        // Goal: the loan ends when the buffer does, and the bytes stay the lender's. Method: memory of this test.
+        let mut memory = [7_u8; 100];
+        let ended = std::sync::Arc::new(());
+        let start = NonNull::new(memory.as_mut_ptr()).unwrap();
+        // SAFETY: `memory` outlives both buffers and is not touched before their drop.
+        let mut buffer = unsafe { Buffer::lent(start, 100, Box::new(ended.clone())) };
+        assert!(buffer.is_lent());
+        assert_eq!((buffer.len(), buffer.capacity()), (100, 100));
+        buffer[..3].copy_from_slice(b"abc");
+        assert_eq!(std::sync::Arc::strong_count(&ended), 2);
+        let pool = Pool::default();
+        pool.give(buffer);
+        assert_eq!(std::sync::Arc::strong_count(&ended), 1);
+        assert!(pool.lock().is_empty());
+        assert_eq!((&memory[..4], memory[99]), (&b"abc\x07"[..], 7));
     }
 
     #[test]

@@ -32,12 +32,19 @@
 //! | [`mod@error`] | operation, path, errno |
 //! | [`mod@os`] | [`Fs`] over the operating system |
 //! | [`mod@tokio_ring`] | the log's driver on Linux: the `tokio-uring` crate |
+//! | [`mod@engine`] | the hot side for callers on many threads, and a [`Driver`] made of it |
+//! | [`mod@ring`] | the blob store's engine on Linux: our own loop on the `io-uring` crate |
 //! | [`mod@sim`] | a disk in memory, from a seed: torn, lost, reordered, failing (feature `sim`, tests only) |
 
 pub mod buffer;
+pub mod engine;
 pub mod error;
 mod job;
 pub mod os;
+#[cfg(target_os = "linux")]
+mod probe;
+#[cfg(target_os = "linux")]
+pub mod ring;
 #[cfg(feature = "sim")]
 pub mod sim;
 #[cfg(target_os = "linux")]
@@ -51,9 +58,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use buffer::{Buffer, Pool};
+pub use engine::{Engine, EngineOptions, OnDone, SharedDisk};
 pub use error::{Error, Result};
 #[cfg(target_os = "linux")]
-pub use os::disk;
+pub use os::{disk, shared_disk};
 
 /// Lengths cross between `u64` (on disk) and `usize` (in memory) all the time.
 const _: () = assert!(usize::BITS == 64, "ringbolt needs a 64-bit target");
@@ -88,6 +96,8 @@ impl Time {
 pub enum WriteMode {
     /// Its completion says the bytes are in the file; a later [`Op::Sync`] makes them durable.
     Plain,
+    /// As [`WriteMode::Plain`], and a wish: the page cache need not keep what was written.
+    Uncached,
     /// Its completion says its own bytes, and nothing else, are durable.
     Dsync,
     /// As [`WriteMode::Dsync`], and nothing else is waiting: a driver may do it at once on the calling
@@ -96,7 +106,7 @@ pub enum WriteMode {
 }
 
 /// Work for the helper thread: blocking calls in straight-line code. Jobs of one driver run one after
-/// another, in the order of their submission. What it opens travels back in its [`Done`]. One that panics fails
+/// another, in the order of their submission; those of an engine begin in that order. What it opens travels back in its [`Done`]. One that panics fails
 /// with `EIO`, and those behind it go on.
 pub type Job = Box<dyn FnOnce(&dyn Fs) -> Result<Option<File>> + Send>;
 
@@ -127,6 +137,13 @@ pub enum Op {
         /// Which file.
         file: File,
     },
+    /// Cut or extend the file (with zeros). Not durable by itself.
+    SetLen {
+        /// Which file.
+        file: File,
+        /// To how many bytes.
+        len: u64,
+    },
     /// Run on the helper thread.
     Job(Job),
 }
@@ -141,6 +158,7 @@ impl fmt::Debug for Op {
                 write!(f, "Write({}, {at}, {}, {mode:?})", file.path().display(), buffer.len())
             }
             Self::Sync { file } => write!(f, "Sync({})", file.path().display()),
+            Self::SetLen { file, len } => write!(f, "SetLen({}, {len})", file.path().display()),
             Self::Job(_) => f.write_str("Job"),
         }
     }
@@ -155,6 +173,8 @@ pub enum Outcome {
     Written,
     /// The file was flushed.
     Synced,
+    /// The file has the length asked for.
+    Resized,
     /// The job ran; this is what it opened, if anything.
     Job(Option<File>),
 }
@@ -349,6 +369,14 @@ pub trait Fs: Send + Sync {
     /// What `pread` answers.
     fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize>;
 
+    /// Read into `into` from `at` what can be had without waiting for a disk: what the page cache holds of it, from
+    /// `at` on without a gap. It may be nothing at all, also of a file that does not end there. Not for direct files.
+    ///
+    /// # Errors
+    /// What `preadv2` answers, but for `EAGAIN` and for what says that the file system has no such read: nothing
+    /// can be had then.
+    fn read_cached(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize>;
+
     /// Write all of `bytes` at `at`. On direct files the offset, the length and the memory must be aligned to
     /// [`GRAIN`], which is why this takes a [`Buffer`]. A short write is finished, or fails.
     ///
@@ -422,6 +450,19 @@ pub trait Fs: Send + Sync {
     /// # Errors
     /// What `unlink` answers.
     fn remove(&self, path: &Path) -> Result<()>;
+
+    /// Remove an empty directory. Not durable by itself.
+    ///
+    /// # Errors
+    /// What `rmdir` answers.
+    fn remove_dir(&self, path: &Path) -> Result<()>;
+
+    /// Make all that was done in the file system of `directory`, by anybody and before this call, durable: the data
+    /// of its files and its names (`syncfs`). Takes as long as there is to write.
+    ///
+    /// # Errors
+    /// What `open` and `syncfs` answer. Also that some earlier write to this file system was lost, once.
+    fn sync_all(&self, directory: &Path) -> Result<()>;
 
     /// Make the names in a directory durable: what was made, renamed and removed in it before this call.
     ///

@@ -14,9 +14,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{
     AtFlags, FallocateFlags, FileType, FlockOperation, FsWord, IFlags, Mode, OFlags, StatxFlags, fallocate,
     fcntl_getfl, fcntl_setfl, fdatasync, flock, fstat, fstatfs, fsync, ftruncate, ioctl_getflags,
-    ioctl_setflags, lstat, major, minor, mkdir, open, rename, statx, unlink,
+    ioctl_setflags, lstat, major, minor, mkdir, open, rename, rmdir, statx, syncfs, unlink,
 };
-use rustix::io::{Errno, ReadWriteFlags, pread, pwrite, pwritev2};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, pwrite, pwritev2};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::transfer::{Transfer, is_in_range};
@@ -172,6 +172,18 @@ impl OsFile {
         self.flush()
     }
 
+    /// Read from `at` what the page cache holds; never waits for the device.
+    fn read_cached(&self, at: u64, into: &mut [u8]) -> Result<usize> {
+        self.check_range("preadv2", at, into.len())?;
+        let mut vector = [std::io::IoSliceMut::new(into)];
+        match uninterrupted(|| preadv2(&self.descriptor, &mut vector, at, ReadWriteFlags::NOWAIT)) {
+            Ok(count) => Ok(count),
+            // Not in the cache, or a file system without the flag.
+            Err(Errno::AGAIN | Errno::OPNOTSUPP) => Ok(0),
+            Err(errno) => Err(self.error("preadv2", errno).at(at)),
+        }
+    }
+
     /// Whether `RWF_DSYNC` is worth a try.
     pub(crate) fn takes_dsync(&self) -> bool {
         !self.refuses_dsync.load(Ordering::Relaxed)
@@ -302,6 +314,10 @@ impl Fs for OsFs {
         if file.direct && !aligned { file.read_bounced(at, into) } else { file.read_aligned(at, into) }
     }
 
+    fn read_cached(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize> {
+        file.os().read_cached(at, into)
+    }
+
     fn write_at(&self, file: &File, at: u64, bytes: &Buffer) -> Result<()> {
         file.os().write_all(at, bytes)
     }
@@ -422,11 +438,16 @@ impl Fs for OsFs {
         unlink(path).map_err(|errno| Error::new("unlink", path, errno.raw_os_error()))
     }
 
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        rmdir(path).map_err(|errno| Error::new("rmdir", path, errno.raw_os_error()))
+    }
+
+    fn sync_all(&self, directory: &Path) -> Result<()> {
+        on_directory(directory, "syncfs", syncfs)
+    }
+
     fn sync_dir(&self, directory: &Path) -> Result<()> {
-        let failed = |syscall| move |errno: Errno| Error::new(syscall, directory, errno.raw_os_error());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let descriptor = uninterrupted(|| open(directory, flags, Mode::empty())).map_err(failed("open"))?;
-        fsync(descriptor).map_err(failed("fsync"))
+        on_directory(directory, "fsync", fsync)
     }
 
     fn random(&self) -> [u8; 16] {
@@ -481,6 +502,18 @@ fn std_error(syscall: &'static str, path: &Path, error: &std::io::Error) -> Erro
     Error::new(syscall, path, error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()))
 }
 
+/// Open a directory and do one call on it.
+fn on_directory(
+    directory: &Path,
+    syscall: &'static str,
+    call: impl FnOnce(OwnedFd) -> rustix::io::Result<()>,
+) -> Result<()> {
+    let failed = |syscall| move |errno: Errno| Error::new(syscall, directory, errno.raw_os_error());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let descriptor = uninterrupted(|| open(directory, flags, Mode::empty())).map_err(failed("open"))?;
+    call(descriptor).map_err(failed(syscall))
+}
+
 /// Do `call` again as long as a signal interrupts it.
 fn uninterrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
     loop {
@@ -502,6 +535,20 @@ pub fn disk() -> crate::Disk {
     crate::Disk {
         fs,
         driver: Box::new(move || Ok(Box::new(crate::tokio_ring::TokioRing::new(jobs)?))),
+        backend: crate::Backend::IoUring,
+    }
+}
+
+/// The disk of this system for a service whose callers submit on their own threads: our own loop on `io_uring`.
+#[cfg(target_os = "linux")]
+pub fn shared_disk() -> crate::SharedDisk {
+    let fs: Arc<dyn Fs> = Arc::new(OsFs);
+    let jobs = Arc::clone(&fs);
+    crate::SharedDisk {
+        fs,
+        engine: Box::new(move |options, on_done| {
+            Ok(Box::new(crate::ring::Ring::new(jobs, options, on_done)?))
+        }),
         backend: crate::Backend::IoUring,
     }
 }

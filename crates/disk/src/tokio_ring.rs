@@ -87,6 +87,7 @@ use tokio_uring::{OneshotOutputTransform, Runtime, UnsubmittedOneshot};
 
 use crate::job;
 use crate::os::now;
+use crate::probe::{errno_of, explained};
 use crate::transfer::Transfer;
 use crate::{Buffer, Done, Driver, Error, File, Fs, Job, Op, Outcome, Result, Time, Token, Waker, WriteMode};
 
@@ -205,6 +206,14 @@ impl TokioRing {
             }
         });
     }
+
+    /// Work for the helper thread.
+    fn help(&mut self, token: Token, work: Work) {
+        if let Err(error) = self.helper.run(token, work) {
+            let done = Done { token, outcome: Err(error), buffer: None };
+            self.shared.finished.borrow_mut().push(done);
+        }
+    }
 }
 
 impl Driver for TokioRing {
@@ -220,13 +229,9 @@ impl Driver for TokioRing {
                 Request::Write { held: Held { file, buffer }, at, durable: mode == WriteMode::Dsync }
             }
             Op::Sync { file } => Request::Sync { file },
-            Op::Job(job) => {
-                if let Err(error) = self.helper.run(token, job) {
-                    let done = Done { token, outcome: Err(error), buffer: None };
-                    self.shared.finished.borrow_mut().push(done);
-                }
-                return;
-            }
+            // The crate underneath knows no such entry.
+            Op::SetLen { file, len } => return self.help(token, Work::SetLen(file, len)),
+            Op::Job(job) => return self.help(token, Work::Job(job)),
         };
         self.queue.push_back((token, request));
     }
@@ -581,7 +586,13 @@ impl Signal {
 }
 
 /// The way to the helper thread, which ends when the sender is dropped.
-type HelperThread = (mpsc::Sender<(Token, Job)>, JoinHandle<()>);
+type HelperThread = (mpsc::Sender<(Token, Work)>, JoinHandle<()>);
+
+/// What blocks, and so is not for the driver's thread.
+enum Work {
+    Job(Job),
+    SetLen(File, u64),
+}
 
 /// The thread that runs the jobs, one after another. It is started with the first of them.
 struct Helper {
@@ -600,23 +611,26 @@ impl Helper {
     }
 
     /// Queue a job.
-    fn run(&mut self, token: Token, job: Job) -> Result<()> {
+    fn run(&mut self, token: Token, work: Work) -> Result<()> {
         if self.thread.is_none() {
             self.thread = Some(self.start()?);
         }
         let (jobs, _) = self.thread.as_ref().expect("the helper thread was started");
-        jobs.send((token, job)).expect("the helper thread runs until its channel closes");
+        jobs.send((token, work)).expect("the helper thread runs until its channel closes");
         self.outstanding += 1;
         Ok(())
     }
 
     fn start(&self) -> Result<HelperThread> {
-        let (sender, jobs) = mpsc::channel::<(Token, Job)>();
+        let (sender, jobs) = mpsc::channel::<(Token, Work)>();
         let (fs, signal) = (Arc::clone(&self.fs), Arc::clone(&self.signal));
         let finished = Arc::clone(&self.finished);
         let work = move || {
-            for (token, job) in jobs {
-                let outcome = job::run(job, &*fs).map(Outcome::Job);
+            for (token, work) in jobs {
+                let outcome = match work {
+                    Work::Job(job) => job::run(job, &*fs).map(Outcome::Job),
+                    Work::SetLen(file, len) => fs.set_len(&file, len).map(|()| Outcome::Resized),
+                };
                 lock(&finished).push(Done { token, outcome, buffer: None });
                 signal.wake();
             }
@@ -715,28 +729,6 @@ fn try_out(builder: &io_uring::Builder) -> Result<()> {
     let room: std::io::Result<Vec<_>> = (0..4).map(|_| std::io::pipe()).collect();
     room.map_err(failed("pipe2"))?;
     Ok(())
-}
-
-/// `syscall` of `io_uring` was refused: what a person can do about it.
-fn explained(syscall: &'static str, errno: i32) -> Error {
-    let error = Error::new(syscall, "", errno);
-    match Errno::from_raw_os_error(errno) {
-        Errno::PERM | Errno::ACCESS => error.hint(
-            "io_uring is forbidden here: by a seccomp filter, as Docker's default profile has one, or by the \
-             sysctl kernel.io_uring_disabled",
-        ),
-        Errno::NOSYS => {
-            error.hint("this kernel has no io_uring (Linux 5.6 brought it), or a seccomp filter hides it")
-        }
-        Errno::NOMEM => error.hint("locked memory is used up: raise RLIMIT_MEMLOCK (ulimit -l)"),
-        Errno::MFILE => error.hint("descriptors are used up: raise RLIMIT_NOFILE (ulimit -n)"),
-        Errno::NFILE => error.hint("the system's descriptors are used up: raise the sysctl fs.file-max"),
-        _ => error,
-    }
-}
-
-fn errno_of(error: &std::io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())
 }
 
 #[cfg(test)]
@@ -886,20 +878,6 @@ mod tests {
             assert!(signal.is_woken());
             signal.get_up();
             assert!(!signal.is_woken());
-        }
-    }
-
-    #[test]
-    fn what_refuses_a_ring_is_explained() {
-        for (errno, advice) in [
-            (Errno::PERM, "seccomp"),
-            (Errno::NOSYS, "Linux 5.6"),
-            (Errno::NOMEM, "RLIMIT_MEMLOCK"),
-            (Errno::MFILE, "RLIMIT_NOFILE"),
-        ] {
-            let error = explained("io_uring_setup", errno.raw_os_error());
-            assert!(error.to_string().starts_with("io_uring_setup: "), "{error}");
-            assert!(error.to_string().contains(advice), "{error}");
         }
     }
 }

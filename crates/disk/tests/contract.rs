@@ -22,7 +22,7 @@ use ringbolt_disk::{
 };
 use rustix::io::Errno;
 
-const MODES: [WriteMode; 3] = [WriteMode::Plain, WriteMode::Dsync, WriteMode::Alone];
+const MODES: [WriteMode; 4] = [WriteMode::Plain, WriteMode::Dsync, WriteMode::Alone, WriteMode::Uncached];
 
 /// A new file, empty, for reading and writing.
 const NEW: OpenOptions = OpenOptions::replace(0o600);
@@ -572,6 +572,63 @@ fn lengths_zeros_and_reservations_are_what_was_asked(disk: Disk, dir: &Path) {
     }
 }
 
+fn a_length_is_set_by_an_operation_too(disk: Disk, dir: &Path) {
+    let (fs, mut driver) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    let mut set = |len| {
+        let done = perform(&mut *driver, Op::SetLen { file: file.clone(), len });
+        assert!(matches!(done.outcome, Ok(Outcome::Resized)), "{done:?}");
+        assert!(done.buffer.is_none());
+        assert_eq!(fs.len(&file).unwrap(), len);
+    };
+    fs.write_at(&file, 0, &Buffer::copy_of(&pattern(1, GRAIN))).unwrap();
+    set(100);
+    set(300);
+    let mut expected = pattern(1, 100);
+    expected.resize(300, 0);
+    assert!(read_cold(&*fs, &file, 0, 1000) == expected, "what was cut reads as zeros when it is back");
+    let error = error_of(perform(&mut *driver, Op::SetLen { file: file.clone(), len: u64::MAX }));
+    assert_eq!(
+        (error.syscall, error.errno, error.offset),
+        ("ftruncate", Errno::INVAL.raw_os_error(), Some(u64::MAX))
+    );
+    assert_eq!(fs.len(&file).unwrap(), 300);
+}
+
+fn what_the_cache_holds_is_read_without_a_gap(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    let bytes = pattern(1, 20_000);
+    fs.write_at(&file, 0, &Buffer::copy_of(&bytes)).unwrap();
+    for (at, len) in [(0, 20_000), (777, 1), (4095, 2), (19_999, 100), (20_000, 5), (30_000, 5), (5, 0)] {
+        let mut into = vec![0xee; len];
+        let count = fs.read_cached(&file, at as u64, &mut into).unwrap();
+        let behind = bytes.get(at..).unwrap_or_default();
+        assert!(count <= len.min(behind.len()), "{count} of {len} bytes from {at}");
+        assert!(into[..count] == behind[..count], "{count} of {len} bytes from {at}");
+        assert!(into[count..].iter().all(|&byte| byte == 0xee), "the rest is left alone");
+    }
+    let error = fs.read_cached(&file, u64::MAX, &mut [0; 8]).unwrap_err();
+    assert_eq!((error.syscall, error.errno), ("preadv2", Errno::INVAL.raw_os_error()));
+}
+
+fn an_empty_directory_is_removed_and_no_other(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let (inner, file) = (dir.join("inner"), dir.join("inner/file"));
+    fs.create_dir(&inner, 0o700).unwrap();
+    drop(fs.open(&file, NEW).unwrap());
+    fs.sync_all(dir).unwrap();
+    let error = fs.remove_dir(&inner).unwrap_err();
+    assert_eq!((error.syscall, error.errno), ("rmdir", Errno::NOTEMPTY.raw_os_error()));
+    assert_eq!(fs.remove_dir(&file).unwrap_err().errno, Errno::NOTDIR.raw_os_error());
+    fs.remove(&file).unwrap();
+    fs.remove_dir(&inner).unwrap();
+    assert_eq!(fs.stat(&inner).unwrap(), None);
+    assert!(fs.remove_dir(&inner).unwrap_err().is_not_found());
+    fs.sync_dir(dir).unwrap();
+    assert!(fs.sync_all(&inner).unwrap_err().is_not_found());
+}
+
 fn opening_makes_cuts_or_leaves_alone_as_asked(disk: Disk, dir: &Path) {
     let (fs, _) = build(disk);
     let path = dir.join("file");
@@ -704,7 +761,7 @@ fn short_writes_are_not_taken_for_whole_ones(
 ) -> Vec<(File, u64)> {
     let mut files = Vec::new();
     for direct in [false, true] {
-        for way in 0..4 {
+        for way in 0..=MODES.len() {
             let path = dir.join(format!("{direct} {way}"));
             let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
             let buffer = Buffer::copy_of(&pattern(way, 2 * GRAIN));
@@ -735,13 +792,26 @@ macro_rules! suite {
         /// The operating system, in its directory for temporary files.
         #[cfg(target_os = "linux")]
         mod on_the_system {
-            $(#[test] fn $case() { super::os::run(&std::env::temp_dir(), super::$case); })*
+            $(#[test] fn $case() { super::os::run(super::os::log, &std::env::temp_dir(), super::$case); })*
         }
 
         /// The operating system again, on a file system in memory: it answers before one can ask.
         #[cfg(target_os = "linux")]
         mod on_tmpfs {
-            $(#[test] fn $case() { super::os::run(super::os::MEMORY.as_ref(), super::$case); })*
+            $(#[test] fn $case() { super::os::run(super::os::log, super::os::MEMORY.as_ref(), super::$case); })*
+        }
+
+        /// The same two by the engine, as a driver.
+        #[cfg(target_os = "linux")]
+        mod on_the_ring {
+            $(#[test] fn $case() { super::os::run(super::os::shared, &std::env::temp_dir(), super::$case); })*
+        }
+
+        #[cfg(target_os = "linux")]
+        mod on_the_ring_on_tmpfs {
+            $(#[test] fn $case() {
+                super::os::run(super::os::shared, super::os::MEMORY.as_ref(), super::$case);
+            })*
         }
 
         /// The simulated disk, in a few of its moods.
@@ -776,6 +846,9 @@ suite! {
     a_deadline_ends_wait
     a_locked_file_refuses_other_descriptions_until_the_last_user_is_gone
     lengths_zeros_and_reservations_are_what_was_asked
+    a_length_is_set_by_an_operation_too
+    what_the_cache_holds_is_read_without_a_gap
+    an_empty_directory_is_removed_and_no_other
     opening_makes_cuts_or_leaves_alone_as_asked
     a_directory_is_no_file_to_open
     names_are_listed_in_order_with_their_kinds
@@ -833,7 +906,8 @@ mod os {
     use std::io::Write as _;
     use std::process::Command;
 
-    use ringbolt_disk::os::disk as system;
+    use ringbolt_disk::EngineOptions;
+    use ringbolt_disk::os::{disk, shared_disk};
     use rustix::process::{Resource, getrlimit, setrlimit};
 
     use super::machine::lacks;
@@ -842,8 +916,23 @@ mod os {
     /// The file system in memory that Linux has everywhere, or nearly.
     pub(crate) const MEMORY: &str = "/dev/shm";
 
+    /// A disk of the system.
+    type System = fn() -> Disk;
+
+    /// With the driver of the log.
+    pub(crate) fn log() -> Disk {
+        disk()
+    }
+
+    /// With the engine of services that have many threads, as the driver of one. A driver's jobs run in order.
+    pub(crate) fn shared() -> Disk {
+        shared_disk().into_disk(EngineOptions { depth: 64, helpers: 1 })
+    }
+
+    const SYSTEMS: [System; 2] = [log, shared];
+
     /// Run a case in a new directory on the file system of `base`.
-    pub(crate) fn run<C: Fn(Disk, &Path) + Send + 'static>(base: &Path, case: C) {
+    pub(crate) fn run<C: Fn(Disk, &Path) + Send + 'static>(system: System, base: &Path, case: C) {
         if !base.is_dir() {
             let capability = if base == Path::new(MEMORY) { "memory" } else { "temporary" };
             return lacks(capability, &format!("there is no {}", base.display()));
@@ -853,10 +942,12 @@ mod os {
         watched(std::any::type_name::<C>(), move || case(system(), dir.path()));
     }
 
-    /// Run a case on both kinds of file system.
+    /// Run a case with both drivers on both kinds of file system.
     fn run_everywhere<C: Fn(Disk, &Path) + Copy + Send + 'static>(case: C) {
-        run(&std::env::temp_dir(), case);
-        run(MEMORY.as_ref(), case);
+        for system in SYSTEMS {
+            run(system, &std::env::temp_dir(), case);
+            run(system, MEMORY.as_ref(), case);
+        }
     }
 
     /// Run a case that may wait for ever, which is how a lost wake shows: then it fails by its name, and its
@@ -924,7 +1015,7 @@ mod os {
     #[test]
     fn a_file_system_without_direct_access_gives_a_cached_file() {
         // procfs is at hand everywhere and refuses O_DIRECT.
-        let fs = system().fs;
+        let fs = disk().fs;
         let file = fs.open("/proc/version".as_ref(), OpenOptions::READ.with_direct(true)).unwrap();
         assert!(!file.is_direct());
         assert!(read_cold(&*fs, &file, 1, 100).starts_with(b"inux"));
@@ -980,9 +1071,11 @@ mod os {
 
     #[test]
     fn a_full_device_is_its_own_error_on_every_way() {
-        let (fs, mut driver) = build(system());
-        let file = fs.open("/dev/full".as_ref(), OpenOptions::WRITE).unwrap();
-        no_room_is_its_own_error_on_every_way(&*fs, &mut *driver, &file);
+        for system in SYSTEMS {
+            let (fs, mut driver) = build(system());
+            let file = fs.open("/dev/full".as_ref(), OpenOptions::WRITE).unwrap();
+            no_room_is_its_own_error_on_every_way(&*fs, &mut *driver, &file);
+        }
     }
 
     #[test]
@@ -1005,9 +1098,11 @@ mod os {
     fn a_refused_ring_is_an_error_with_advice() {
         in_a_child("os::a_refused_ring_is_an_error_with_advice", || {
             limit(Resource::Nofile, 3);
-            let Err(error) = (system().driver)() else { panic!("it was to be had") };
-            assert_eq!((error.syscall, error.errno), ("io_uring_setup", Errno::MFILE.raw_os_error()));
-            assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
+            for system in SYSTEMS {
+                let Err(error) = (system().driver)() else { panic!("it was to be had") };
+                assert_eq!((error.syscall, error.errno), ("io_uring_setup", Errno::MFILE.raw_os_error()));
+                assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
+            }
         });
     }
 
@@ -1015,17 +1110,19 @@ mod os {
     fn a_ring_that_finds_room_for_some_of_its_descriptors_fails_without_a_panic() {
         // Goal: the runtime has descriptors of its own. Method: one more each time, until it fits.
         in_a_child("os::a_ring_that_finds_room_for_some_of_its_descriptors_fails_without_a_panic", || {
-            let fits = (3..100).any(|descriptors| {
-                limit(Resource::Nofile, descriptors);
-                match (system().driver)() {
-                    Ok(_) => true,
-                    Err(error) => {
-                        assert_eq!(error.errno, Errno::MFILE.raw_os_error(), "{error}");
-                        false
+            for system in SYSTEMS {
+                let fits = (3..100).any(|descriptors| {
+                    limit(Resource::Nofile, descriptors);
+                    match (system().driver)() {
+                        Ok(_) => true,
+                        Err(error) => {
+                            assert_eq!(error.errno, Errno::MFILE.raw_os_error(), "{error}");
+                            false
+                        }
                     }
-                }
-            });
-            assert!(fits, "each refusal kept some of the room it was given");
+                });
+                assert!(fits, "each refusal kept some of the room it was given");
+            }
         });
     }
 
@@ -1040,9 +1137,12 @@ mod os {
             };
             let before = all();
             let dir = tempfile::tempdir().unwrap();
-            let (fs, mut driver) = build(system());
-            let file = fs.open(&dir.path().join("file"), NEW.with_direct(true)).unwrap();
-            write(&mut *driver, &file, 0, &pattern(1, GRAIN), WriteMode::Dsync);
+            let open = SYSTEMS.map(|system| {
+                let (fs, mut driver) = build(system());
+                let file = fs.open(&dir.path().join("file"), NEW.with_direct(true)).unwrap();
+                write(&mut *driver, &file, 0, &pattern(1, GRAIN), WriteMode::Dsync);
+                (file, driver)
+            });
             let mut seen = 0;
             for path in all() {
                 // The descriptor of the listing itself is gone by now.
@@ -1058,7 +1158,8 @@ mod os {
                 );
                 seen += 1;
             }
-            assert!(seen >= 3, "a file, a ring and an epoll at least, not {seen}");
+            assert!(seen >= 5, "two files, two rings and an epoll at least, not {seen}");
+            drop(open);
         });
     }
 
@@ -1068,9 +1169,11 @@ mod os {
             let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
             let dir = tempfile::tempdir().unwrap();
             let turn = || {
-                let (fs, mut driver) = build(system());
-                let file = fs.open(&dir.path().join("file"), NEW).unwrap();
-                write(&mut *driver, &file, 0, b"bytes", WriteMode::Plain);
+                for system in SYSTEMS {
+                    let (fs, mut driver) = build(system());
+                    let file = fs.open(&dir.path().join("file"), NEW).unwrap();
+                    write(&mut *driver, &file, 0, b"bytes", WriteMode::Plain);
+                }
             };
             turn();
             let before = count();

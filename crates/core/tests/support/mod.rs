@@ -334,6 +334,11 @@ impl Fs for Meddled {
         self.fs.read_at(file, at, into)
     }
 
+    fn read_cached(&self, file: &File, at: u64, into: &mut [u8]) -> ringbolt_disk::Result<usize> {
+        self.before();
+        self.fs.read_cached(file, at, into)
+    }
+
     fn sync(&self, file: &File) -> ringbolt_disk::Result<()> {
         self.fs.sync(file)
     }
@@ -378,6 +383,14 @@ impl Fs for Meddled {
 
     fn remove(&self, path: &Path) -> ringbolt_disk::Result<()> {
         self.fs.remove(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> ringbolt_disk::Result<()> {
+        self.fs.remove_dir(path)
+    }
+
+    fn sync_all(&self, directory: &Path) -> ringbolt_disk::Result<()> {
+        self.fs.sync_all(directory)
     }
 
     fn sync_dir(&self, directory: &Path) -> ringbolt_disk::Result<()> {

@@ -11,9 +11,9 @@ pub enum Call {
     Open,
     /// `Fs::len`.
     Len,
-    /// `Fs::set_len`.
+    /// `Op::SetLen`, `Fs::set_len`.
     SetLen,
-    /// `Op::Read`, `Fs::read_at`.
+    /// `Op::Read`, `Fs::read_at`, `Fs::read_cached`.
     Read,
     /// `Op::Write`, `Fs::write_at`.
     Write,
@@ -35,8 +35,12 @@ pub enum Call {
     Rename,
     /// `Fs::remove`.
     Remove,
+    /// `Fs::remove_dir`.
+    RemoveDir,
     /// `Fs::sync_dir`; the name is the directory's.
     SyncDir,
+    /// `Fs::sync_all`; the name is the directory's.
+    SyncAll,
 }
 
 /// A call that fails: by default the next one of its kind, once, with `EIO`.

@@ -112,10 +112,7 @@ impl Fs for SimFs {
         self.on_file("ftruncate", file, |world, sim| {
             let node = writable(world, sim)?;
             nameable(0, len)?;
-            world.strike_file(Call::SetLen, node)?;
-            let moment = world.next_moment();
-            world.file_mut(node).set_len(moment, len);
-            Ok(())
+            world.set_len(node, len)
         })
     }
 
@@ -126,6 +123,20 @@ impl Fs for SimFs {
             world.read(sim.node, at, into)
         };
         self.on_file("pread", file, read).map_err(|error| error.at(at))
+    }
+
+    fn read_cached(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize> {
+        let read = |world: &mut World, sim: &SimFile| {
+            nameable(at, into.len() as u64)?;
+            // The cache has all of it, or the beginning, or nothing: who asks must be ready for each.
+            let len = match world.rng.random_range(0..3) {
+                0 => 0,
+                1 => world.rng.random_range(0..=into.len()),
+                _ => into.len(),
+            };
+            world.read(sim.node, at, &mut into[..len])
+        };
+        self.on_file("preadv2", file, read).map_err(|error| error.at(at))
     }
 
     fn write_at(&self, file: &File, at: u64, bytes: &Buffer) -> Result<()> {
@@ -262,6 +273,27 @@ impl Fs for SimFs {
         })
     }
 
+    fn remove_dir(&self, path: &Path) -> Result<()> {
+        self.on_path(Call::RemoveDir, "rmdir", path, |world| {
+            let node = world.names.find(path)?;
+            if !world.names.entries(node)?.is_empty() {
+                return Err(Errno::NOTEMPTY);
+            }
+            let (parent, name) = world.names.place(path)?;
+            let moment = world.next_moment();
+            world.names.unlink(moment, parent, name);
+            Ok(())
+        })
+    }
+
+    fn sync_all(&self, directory: &Path) -> Result<()> {
+        self.on_path(Call::SyncAll, "syncfs", directory, |world| {
+            world.names.find(directory)?;
+            world.sync_all();
+            Ok(())
+        })
+    }
+
     fn sync_dir(&self, directory: &Path) -> Result<()> {
         self.on_path(Call::SyncDir, "fsync", directory, |world| {
             let node = world.names.find(directory)?;
@@ -309,7 +341,7 @@ fn regular(world: &World, path: &Path) -> Result<Node, Errno> {
     if world.names.is_directory(node) { Err(Errno::ISDIR) } else { Ok(node) }
 }
 
-fn nameable(at: u64, len: u64) -> Result<(), Errno> {
+pub(super) fn nameable(at: u64, len: u64) -> Result<(), Errno> {
     if is_in_range(at, len) { Ok(()) } else { Err(Errno::INVAL) }
 }
 

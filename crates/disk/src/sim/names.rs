@@ -181,6 +181,14 @@ impl Names {
         }
     }
 
+    /// Every name, as it is now, is durable.
+    pub(super) fn sync_all(&mut self) {
+        for directory in self.directories.values_mut() {
+            directory.pending.clear();
+            directory.stable.clone_from(&directory.visible);
+        }
+    }
+
     /// The power is cut: of each directory a random subset of the pending changes was kept, in their order.
     pub(super) fn settle(&mut self, choice: &mut Choice<'_>) {
         for directory in self.directories.values_mut() {

@@ -266,6 +266,16 @@ impl World {
         self.files.retain(|node, _| held.contains(node));
     }
 
+    /// All that was done is stable, but for what is still in flight.
+    pub(super) fn sync_all(&mut self) {
+        let moment = self.moment;
+        for content in self.files.values_mut() {
+            Arc::make_mut(content).sync(moment);
+        }
+        self.names.sync_all();
+        self.forget_unlinked();
+    }
+
     pub(super) fn file(&self, node: Node) -> &Content {
         self.files.get(&node).expect("an open file has its content")
     }

@@ -1,0 +1,149 @@
+//! The hot side of the waist for a service whose callers submit on their own threads, and the [`Driver`] that
+//! any engine makes: one thread's inbox for its completions.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::{Backend, Disk, Done, Driver, Fs, Op, Result, Time, Token, Waker};
+
+/// Runs operations that any thread hands it. Where a [`Driver`] is asked for what is done, an engine tells: it
+/// calls its [`OnDone`] on a thread of its own.
+///
+/// Dropping it completes everything that was submitted, jobs too, and blocks until then; [`OnDone`] is still
+/// called, and what it adds is completed as well. Then the threads of the engine end. On one of these threads,
+/// from within [`OnDone`] or a job, the drop cannot wait for itself: there it returns at once, and the rest
+/// happens behind it.
+pub trait Engine: Send + Sync {
+    /// Take over operations, in this order, and leave `ops` empty. Never fails and never waits for the disk:
+    /// whatever goes wrong comes back as a [`Done`]. [`crate::WriteMode::Alone`] is as `Dsync` here.
+    fn submit(&self, ops: &mut Vec<(Token, Op)>);
+}
+
+/// Hears of completions, each once, and adds what is to be submitted next. It is called on threads of the
+/// engine, at times by several at once, and never with a lock of the engine held. One that panics loses what it
+/// was told; the engine goes on.
+pub type OnDone = Box<dyn Fn(&mut Vec<Done>, &mut Vec<(Token, Op)>) + Send + Sync>;
+
+/// How large an engine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// How many operations are at the disk at most. The rest waits in the engine, first in first out; its bound
+    /// is the caller's.
+    pub depth: usize,
+    /// How many threads run jobs at most. With one of them jobs run one after another, in order.
+    pub helpers: usize,
+}
+
+/// Builds an engine.
+pub type NewEngine = Box<dyn FnOnce(EngineOptions, OnDone) -> Result<Box<dyn Engine>> + Send>;
+
+/// Everything such a service needs of a disk.
+pub struct SharedDisk {
+    /// The cold side.
+    pub fs: Arc<dyn Fs>,
+    /// Builds the hot side; called once, on any thread.
+    pub engine: NewEngine,
+    /// What it is.
+    pub backend: Backend,
+}
+
+impl SharedDisk {
+    /// The same disk for a service that has one thread.
+    pub fn into_disk(self, options: EngineOptions) -> Disk {
+        let Self { fs, engine, backend } = self;
+        Disk { fs, driver: Box::new(move || Ok(Box::new(EngineDriver::new(engine, options)?))), backend }
+    }
+}
+
+impl fmt::Debug for SharedDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedDisk({})", self.backend.name())
+    }
+}
+
+/// A [`Driver`] on an engine.
+pub struct EngineDriver {
+    engine: Box<dyn Engine>,
+    inbox: Arc<Inbox>,
+}
+
+/// What the engine's threads and wakers leave for the driver's thread.
+#[derive(Default)]
+struct Inbox {
+    news: Mutex<News>,
+    turn: Condvar,
+}
+
+#[derive(Default)]
+struct News {
+    /// What is done and not collected. Its bound is what was submitted.
+    done: Vec<Done>,
+    /// Whether a wake is there to be taken.
+    is_woken: bool,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, News> {
+        // A list of whole values and a flag: a panic elsewhere leaves nothing to repair.
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.lock().is_woken = true;
+        self.turn.notify_one();
+    }
+}
+
+impl EngineDriver {
+    /// A driver on what `engine` builds.
+    ///
+    /// # Errors
+    /// What building the engine answers.
+    pub fn new(engine: NewEngine, options: EngineOptions) -> Result<Self> {
+        let inbox = Arc::<Inbox>::default();
+        let leave = Arc::clone(&inbox);
+        let on_done: OnDone = Box::new(move |done, _| {
+            leave.lock().done.append(done);
+            leave.turn.notify_one();
+        });
+        Ok(Self { engine: engine(options, on_done)?, inbox })
+    }
+}
+
+impl Driver for EngineDriver {
+    fn submit(&mut self, token: Token, op: Op) {
+        self.engine.submit(&mut vec![(token, op)]);
+    }
+
+    fn wait(&mut self, until: Option<Time>, out: &mut Vec<Done>) {
+        let mut news = self.inbox.lock();
+        while news.done.is_empty() && !news.is_woken {
+            let woken = match until.map(|until| until.since(self.now())) {
+                None => self.inbox.turn.wait(news),
+                Some(left) if left.is_zero() => break,
+                Some(left) => match self.inbox.turn.wait_timeout(news, left) {
+                    Ok((news, _)) => Ok(news),
+                    Err(poisoned) => Ok(poisoned.into_inner().0),
+                },
+            };
+            news = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        news.is_woken = false;
+        out.append(&mut news.done);
+    }
+
+    fn waker(&self) -> Waker {
+        let inbox = Arc::clone(&self.inbox);
+        Waker::new(move || inbox.wake())
+    }
+
+    fn now(&self) -> Time {
+        crate::os::now()
+    }
+}
+
+impl fmt::Debug for EngineDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EngineDriver({} done)", self.inbox.lock().done.len())
+    }
+}

@@ -1,0 +1,258 @@
+//! One operation as the ring does it: an entry, its completion, and again as long as that is not the end.
+
+use io_uring_07::{opcode, squeue, types};
+use rustix::io::{Errno, ReadWriteFlags};
+
+use crate::transfer::Transfer;
+use crate::{Buffer, Done, Error, File, Job, Op, Outcome, Result, Token, WriteMode};
+
+/// What becomes of an operation that is submitted.
+pub(super) enum Accepted {
+    /// It goes to the disk.
+    Request(Request),
+    /// It is for a helper thread.
+    Job(Token, Job),
+    /// So is this, where the kernel has no such entry.
+    SetLen(Token, File, u64),
+    /// There is nothing to do, or it cannot be done.
+    Answer(Done),
+}
+
+/// An operation and all that its entries point at.
+#[derive(Debug)]
+pub(super) struct Request {
+    token: Token,
+    file: File,
+    action: Action,
+    /// How often it was sent again because the kernel asked for that.
+    retries: u32,
+}
+
+#[derive(Debug)]
+enum Action {
+    Read { at: u64, buffer: Buffer, transfer: Transfer },
+    Write { at: u64, buffer: Buffer, transfer: Transfer, way: Way },
+    Sync,
+    SetLen { len: u64 },
+}
+
+/// How far the promise of a write reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Into the file.
+    Plain,
+    /// Onto the medium, each piece by itself (`RWF_DSYNC`).
+    Dsync,
+    /// Into the file, and then it is flushed: where the file system refuses `RWF_DSYNC`.
+    BeforeFlush,
+    /// All of it is in the file, which is being flushed.
+    Flush,
+}
+
+/// What a completion means for its request.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It needs another entry.
+    Again,
+    /// The same, but not at once: it would fail for the same reason.
+    Later,
+    /// That was its last completion.
+    Over(Result<Outcome>),
+}
+
+impl Request {
+    /// A kernel that is short of memory gets over it, or never does.
+    pub(super) const RETRIES_MAX: u32 = 100;
+
+    /// Make a request of an operation, where it is one for the disk; lengths are set there where `sets_len`.
+    ///
+    /// # Panics
+    /// Where its file is another disk's: a mistake of the caller, which it finds out by itself.
+    pub(super) fn accept(token: Token, op: Op, sets_len: bool) -> Accepted {
+        let (file, action) = match op {
+            Op::Read { file, at, buffer } => {
+                let transfer = Transfer::new(buffer.len(), file.is_direct());
+                (file, Action::Read { at, buffer, transfer })
+            }
+            Op::Write { file, at, buffer, mode } => {
+                let transfer = Transfer::new(buffer.len(), file.is_direct());
+                let way = match mode {
+                    WriteMode::Plain | WriteMode::Uncached => Way::Plain,
+                    WriteMode::Dsync | WriteMode::Alone => Way::Dsync,
+                };
+                (file, Action::Write { at, buffer, transfer, way })
+            }
+            Op::Sync { file } => (file, Action::Sync),
+            Op::SetLen { file, len } if !sets_len => {
+                file.os();
+                return Accepted::SetLen(token, file, len);
+            }
+            Op::SetLen { file, len } => (file, Action::SetLen { len }),
+            Op::Job(job) => return Accepted::Job(token, job),
+        };
+        let request = Self { token, file, action, retries: 0 };
+        match request.immediate() {
+            Some(outcome) => Accepted::Answer(request.end(outcome)),
+            None => Accepted::Request(request),
+        }
+    }
+
+    /// What it comes to without asking the disk.
+    fn immediate(&self) -> Option<Result<Outcome>> {
+        let (at, len, nothing) = match &self.action {
+            Action::Read { at, buffer, .. } => (*at, buffer.len(), Outcome::Read(0)),
+            Action::Write { at, buffer, .. } => (*at, buffer.len(), Outcome::Written),
+            Action::Sync => {
+                // Here, and not when its entry is built, a file of another disk is found out.
+                self.file.os();
+                return None;
+            }
+            Action::SetLen { len } => {
+                return self.file.os().check_range(self.syscall(), *len, 0).err().map(Err);
+            }
+        };
+        match self.file.os().check_range(self.syscall(), at, len) {
+            Err(error) => Some(Err(error)),
+            Ok(()) => (len == 0).then_some(Ok(nothing)),
+        }
+    }
+
+    /// The entry that does what is to be done next. It stays valid as long as this request is kept, moved or
+    /// not (moving a [`Buffer`] does not move its bytes), and is not asked for another.
+    pub(super) fn entry(&mut self) -> squeue::Entry {
+        let descriptor = types::Fd(self.file.os().raw());
+        match &mut self.action {
+            Action::Read { at, buffer, transfer } => {
+                let piece = transfer.next().expect("a read that is not over");
+                let from = *at + piece.start as u64;
+                let bytes = &mut buffer[piece];
+                opcode::Read::new(descriptor, bytes.as_mut_ptr(), bytes.len() as u32).offset(from).build()
+            }
+            Action::SetLen { len } => opcode::Ftruncate::new(descriptor, *len).build(),
+            Action::Write { way: Way::Flush, .. } | Action::Sync => {
+                opcode::Fsync::new(descriptor).flags(types::FsyncFlags::DATASYNC).build()
+            }
+            Action::Write { at, buffer, transfer, way } => {
+                if *way == Way::Dsync && !self.file.os().takes_dsync() {
+                    *way = Way::BeforeFlush;
+                }
+                let flags = if *way == Way::Dsync { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
+                let piece = transfer.next().expect("a write that is not over");
+                let from = *at + piece.start as u64;
+                let bytes = &buffer[piece];
+                opcode::Write::new(descriptor, bytes.as_ptr(), bytes.len() as u32)
+                    .offset(from)
+                    .rw_flags(flags.bits().cast_signed())
+                    .build()
+            }
+        }
+    }
+
+    /// The completion of its entry is in, with this result.
+    pub(super) fn complete(&mut self, result: i32) -> Verdict {
+        let Ok(count) = usize::try_from(result) else {
+            return self.fail(Errno::from_raw_os_error(-result));
+        };
+        match &mut self.action {
+            Action::Read { transfer, .. } => {
+                let piece = transfer.next().expect("a read that is not over");
+                if transfer.advance(piece.start, count) && transfer.next().is_some() {
+                    return Verdict::Again;
+                }
+                Verdict::Over(Ok(Outcome::Read(transfer.done())))
+            }
+            Action::Write { way: Way::Flush, .. } => Verdict::Over(Ok(Outcome::Written)),
+            Action::Write { at, transfer, way, .. } => {
+                let piece = transfer.next().expect("a write that is not over");
+                if !transfer.advance(piece.start, count) {
+                    let from = *at + piece.start as u64;
+                    return Verdict::Over(Err(self.file.os().wrote_nothing(self.syscall(), from)));
+                }
+                if transfer.next().is_some() {
+                    return Verdict::Again;
+                }
+                if *way == Way::BeforeFlush {
+                    *way = Way::Flush;
+                    return Verdict::Again;
+                }
+                Verdict::Over(Ok(Outcome::Written))
+            }
+            Action::Sync => Verdict::Over(Ok(Outcome::Synced)),
+            Action::SetLen { .. } => Verdict::Over(Ok(Outcome::Resized)),
+        }
+    }
+
+    fn fail(&mut self, errno: Errno) -> Verdict {
+        let is_flush = matches!(self.action, Action::Sync | Action::Write { way: Way::Flush, .. });
+        let verdict = match errno {
+            // The kernel's workers belong to the thread that submitted, and when that ends, what they have not
+            // begun is cancelled. Nobody else cancels. A flush too has done nothing then, so it is not retried
+            // here but tried for the first time.
+            Errno::CANCELED => Verdict::Again,
+            // A buffered read whose page arrived when the thread that submitted had ended is answered so. The
+            // memory is there, we own it: only the first time can it be that.
+            Errno::FAULT if self.retries == 0 && !is_flush => Verdict::Again,
+            // After any other failure of a flush the kernel calls the lost pages clean, and would say 0.
+            _ if is_flush => return Verdict::Over(Err(self.file.os().error("fdatasync", errno))),
+            Errno::INTR => Verdict::Again,
+            Errno::AGAIN => Verdict::Later,
+            Errno::OPNOTSUPP => return self.without_dsync(errno),
+            _ => return Verdict::Over(Err(self.error(errno))),
+        };
+        if self.retries == Self::RETRIES_MAX {
+            return Verdict::Over(Err(self.error(errno)));
+        }
+        self.retries += 1;
+        verdict
+    }
+
+    /// `EOPNOTSUPP`: where it is for `RWF_DSYNC`, the write begins anew without, to be followed by a flush.
+    fn without_dsync(&mut self, errno: Errno) -> Verdict {
+        if let Action::Write { buffer, transfer, way: way @ Way::Dsync, .. } = &mut self.action {
+            self.file.os().refused_dsync();
+            *way = Way::BeforeFlush;
+            *transfer = Transfer::new(buffer.len(), self.file.is_direct());
+            return Verdict::Again;
+        }
+        Verdict::Over(Err(self.error(errno)))
+    }
+
+    /// What it is in plain calls.
+    fn syscall(&self) -> &'static str {
+        match &self.action {
+            Action::Read { .. } => "pread",
+            Action::Write { way: Way::Dsync, .. } => "pwritev2",
+            Action::Write { way: Way::Flush, .. } | Action::Sync => "fdatasync",
+            Action::Write { .. } => "pwrite",
+            Action::SetLen { .. } => "ftruncate",
+        }
+    }
+
+    fn error(&self, errno: Errno) -> Error {
+        let error = self.file.os().error(self.syscall(), errno);
+        match &self.action {
+            Action::Read { at, transfer, .. } | Action::Write { at, transfer, .. } => {
+                let from = transfer.next().map_or(transfer.done(), |piece| piece.start);
+                error.at(*at + from as u64)
+            }
+            Action::SetLen { len } => error.at(*len),
+            Action::Sync => error,
+        }
+    }
+
+    /// Its end, with the buffer: the kernel has no entry of it.
+    pub(super) fn end(self, outcome: Result<Outcome>) -> Done {
+        let buffer = match self.action {
+            Action::Read { buffer, .. } | Action::Write { buffer, .. } => Some(buffer),
+            Action::Sync | Action::SetLen { .. } => None,
+        };
+        Done { token: self.token, outcome, buffer }
+    }
+
+    /// Its end where the kernel may have an entry of it for ever: the file and the buffer are never let go of.
+    pub(super) fn leak(self, error: Error) -> Done {
+        let done = Done { token: self.token, outcome: Err(error), buffer: None };
+        std::mem::forget(self);
+        done
+    }
+}

@@ -1,0 +1,82 @@
+//! A ring with the flags that this kernel knows, or the reason why there is none.
+
+use io_uring_07::{IoUring, Probe, opcode};
+use rustix::io::Errno;
+
+use crate::Result;
+use crate::probe::{errno_of, explained};
+
+/// Entries of the submission queue. Two are there at a time; but the kernel also takes this number for a bound
+/// of how many workers it starts for a thread's buffered writes and flushes.
+const ENTRIES: u32 = 256;
+
+/// A flag of the ring that older kernels do not know.
+type Flag = fn(&mut io_uring_07::Builder);
+
+/// Newest first: each is given up after all before it were.
+const WISHES: [Flag; 2] = [
+    // 6.6: spares the kernel the indirection between the queue and its entries.
+    |ring| {
+        ring.setup_no_sqarray();
+    },
+    // 5.18: an entry that the kernel refuses outright does not keep back the one behind it.
+    |ring| {
+        ring.setup_submit_all();
+    },
+];
+
+/// A ring, and what this kernel has beyond what we need.
+pub(super) struct SetUp {
+    pub(super) ring: IoUring,
+    /// Whether there is an entry that sets a file's length (6.9).
+    pub(super) sets_len: bool,
+}
+
+/// A ring for at most `in_flight` entries in the kernel, from any thread.
+///
+/// Not among the flags are those that bind the ring to one thread (`SINGLE_ISSUER`, `DEFER_TASKRUN`), and
+/// `COOP_TASKRUN`: a completion is made by the thread that submitted, which may be busy with JavaScript for long,
+/// and is interrupted for it only without that flag.
+///
+/// # Errors
+/// What the kernel answers, with advice.
+pub(super) fn set_up(in_flight: usize) -> Result<SetUp> {
+    let mut given_up = 0;
+    loop {
+        let mut ring = IoUring::builder();
+        for wish in &WISHES[given_up..] {
+            wish(&mut ring);
+        }
+        // 5.5. Room for all of them: a completion queue that overflows would want its own care.
+        let completions = (in_flight as u32).next_power_of_two().max(2 * ENTRIES);
+        ring.setup_cqsize(completions);
+        match try_out(&ring) {
+            Err(error) if error.errno == Errno::INVAL.raw_os_error() && given_up < WISHES.len() => {
+                given_up += 1;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Make such a ring and ask it for all that we need.
+fn try_out(builder: &io_uring_07::Builder) -> Result<SetUp> {
+    let failed = |syscall| move |error: std::io::Error| explained(syscall, errno_of(&error));
+    let ring = builder.build(ENTRIES).map_err(failed("io_uring_setup"))?;
+    let mut probe = Probe::new();
+    let known = ring.submitter().register_probe(&mut probe).map(|()| {
+        let needed = [opcode::Nop::CODE, opcode::Read::CODE, opcode::Write::CODE, opcode::Fsync::CODE];
+        needed.into_iter().all(|code| probe.is_supported(code))
+    });
+    match known {
+        Ok(true) => {}
+        // Linux 5.6 brought the probe and the reads and writes together.
+        Ok(false) => return Err(explained("io_uring_register", Errno::NOSYS.raw_os_error())),
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+            return Err(explained("io_uring_register", Errno::NOSYS.raw_os_error()));
+        }
+        Err(error) => return Err(failed("io_uring_register")(error)),
+    }
+    ring.submitter().submit().map_err(failed("io_uring_enter"))?;
+    Ok(SetUp { ring, sets_len: probe.is_supported(opcode::Ftruncate::CODE) })
+}
