@@ -2,7 +2,7 @@
  * The key-value log as users see it: a `Log` of entries, whose sequences count from 0 where LSNs count from 1.
  */
 import { invalidArgType, outOfRange } from './argument-errors.js'
-import { collected } from './collected.js'
+import { collectedLogs } from './collected.js'
 import {
   decodeEntry,
   deleteOf,
@@ -74,7 +74,7 @@ export class KeyValueWal implements AsyncDisposable {
   private constructor(log: Log, ack: Ack) {
     this.#log = log
     this.#ack = ack
-    collected.register(this, log, this)
+    collectedLogs.register(this, log, this)
   }
 
   /**
@@ -380,7 +380,7 @@ export class KeyValueWal implements AsyncDisposable {
    * ```
    */
   close(): Promise<void> {
-    collected.unregister(this)
+    collectedLogs.unregister(this)
     return this.#log.close()
   }
 

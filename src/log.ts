@@ -26,9 +26,9 @@ import {
   Phase,
   Status,
 } from './native.js'
-import { type Format, firstNumberOf, type OpenRequest, throwIfAborted } from './options.js'
+import { type Format, firstNumberOf, type OpenRequest } from './options.js'
 import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
-import { type Deferred, deferred, Waiters } from './waiters.js'
+import { type Deferred, deferred, type Settle, untilAborted, Waiters } from './waiters.js'
 import { batchTooLarge, closed, outcomeUnknown, poisoned, queueFull, recordTooLarge } from './wal-errors.js'
 
 /** At most this much is collected before it is handed over in the middle of a tick. Every batch limit is above. */
@@ -96,7 +96,7 @@ export class Log implements Watcher {
   #answers = 0
 
   #opened: NativeOpened | undefined
-  #opening: { resolve: (log: Log) => void; reject: (reason: unknown) => void } | undefined
+  #opening: Settle<Log> | undefined
   #openFailure: RingboltError | undefined
   /** The first error, once there is one. Only ever set once. */
   #failure: RingboltError | undefined
@@ -119,35 +119,21 @@ export class Log implements Watcher {
     this.#queueBytesMax = request.queueBytesMax
     this.#format = request.format
     this.#onProgress = onProgress
-    this.#id = openNative(this, options)
+    this.#id = openNative(this, environment => native.openWal(environment, options))
   }
 
   /** Open a log. A signal ends the waiting; the log is then closed as soon as it is open. */
   static open(request: OpenRequest): Promise<Log> {
-    const { signal } = request
-    throwIfAborted(signal)
-    return new Promise<Log>((resolve, reject) => {
+    return untilAborted(request.signal, opening => {
       const log = new Log(request)
       log.#hold()
-      if (signal === undefined) {
-        log.#opening = { resolve, reject }
-        return
-      }
-      const abort = () => {
+      log.#opening = opening
+      return () => {
         log.#opening = undefined
         log.#onProgress = undefined
         // Nobody is left to hear how that went.
         log.close().catch(() => {})
-        reject(signal.reason)
       }
-      signal.addEventListener('abort', abort, { once: true })
-      const settled =
-        <T>(settle: (value: T) => void) =>
-        (value: T) => {
-          signal.removeEventListener('abort', abort)
-          settle(value)
-        }
-      log.#opening = { resolve: settled(resolve), reject: settled(reject) }
     })
   }
 
