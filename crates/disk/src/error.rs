@@ -27,6 +27,12 @@ impl Error {
         Self { syscall, path: path.into(), offset: None, errno, hint: None }
     }
 
+    /// `syscall` failed where the standard library made it.
+    pub fn of_std(syscall: &'static str, error: &std::io::Error) -> Self {
+        let errno = error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
+        Self::new(syscall, "", errno)
+    }
+
     /// The same, of a read or a write at `offset`.
     #[must_use]
     pub fn at(mut self, offset: u64) -> Self {

@@ -96,6 +96,8 @@ impl Time {
 pub enum WriteMode {
     /// Its completion says the bytes are in the file; a later [`Op::Sync`] makes them durable.
     Plain,
+    /// As [`WriteMode::Plain`], and a wish: the page cache need not keep what was written.
+    Uncached,
     /// Its completion says its own bytes, and nothing else, are durable.
     Dsync,
     /// As [`WriteMode::Dsync`], and nothing else is waiting: a driver may do it at once on the calling

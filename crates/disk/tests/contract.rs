@@ -22,7 +22,7 @@ use ringbolt_disk::{
 };
 use rustix::io::Errno;
 
-const MODES: [WriteMode; 3] = [WriteMode::Plain, WriteMode::Dsync, WriteMode::Alone];
+const MODES: [WriteMode; 4] = [WriteMode::Plain, WriteMode::Dsync, WriteMode::Alone, WriteMode::Uncached];
 
 /// A new file, empty, for reading and writing.
 const NEW: OpenOptions = OpenOptions::replace(0o600);
@@ -761,7 +761,7 @@ fn short_writes_are_not_taken_for_whole_ones(
 ) -> Vec<(File, u64)> {
     let mut files = Vec::new();
     for direct in [false, true] {
-        for way in 0..4 {
+        for way in 0..=MODES.len() {
             let path = dir.join(format!("{direct} {way}"));
             let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
             let buffer = Buffer::copy_of(&pattern(way, 2 * GRAIN));

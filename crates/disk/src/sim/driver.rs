@@ -113,7 +113,10 @@ impl Driver for SimDriver {
             Op::Read { file, at, buffer } => (file, Work::Read { at, len: buffer.len() }, Some(buffer)),
             Op::Write { file, at, buffer, mode } => {
                 is_alone = mode == WriteMode::Alone;
-                let fate = if mode == WriteMode::Plain { Fate::Pending } else { Fate::Stable };
+                let fate = match mode {
+                    WriteMode::Plain | WriteMode::Uncached => Fate::Pending,
+                    WriteMode::Dsync | WriteMode::Alone => Fate::Stable,
+                };
                 let bytes = Arc::from(&buffer[..]);
                 (file, Work::Write { at, bytes, start: 0, fate }, Some(buffer))
             }
