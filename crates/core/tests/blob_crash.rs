@@ -75,7 +75,8 @@ fn crash_run(seed: u64) {
         sim.clear_faults();
         model.cut(sim.marker(), end == End::PowerCut);
         if std::env::var_os("RINGBOLT_SEED").is_some() {
-            eprintln!("generation {generation}: {end:?} at step {cut}\n{}", model.history());
+            eprintln!("generation {generation}: {end:?} at step {cut}");
+            model.events().iter().for_each(|event| eprintln!("  {event:?}"));
         }
         verify(&sim, &mut model);
     }
