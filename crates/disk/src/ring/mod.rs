@@ -59,8 +59,10 @@
 //! by the reaper, breaks the ring.
 //!
 //! A completion may say that nothing was done. `ECANCELED`: the kernel's workers belong to the thread that
-//! submitted, a worker thread of Node's for instance, and end with it; the reaper submits the request again, as
-//! its own. `EAGAIN`: again, by a helper after a pause. A bounded number of times, then it is the request's error.
+//! submitted, a worker thread of Node's for instance, and end with it. `EFAULT`: a read waited for the page cache,
+//! and when the page came its thread had ended. Both are sent again by whoever sends next, mostly the reaper, which
+//! does not end. `EAGAIN`: again, by a helper after a pause. All this a bounded number of times, then it is the
+//! request's error.
 //!
 //! # Liveness
 //!
@@ -82,6 +84,8 @@
 mod request;
 mod setup;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -328,6 +332,10 @@ impl Shared {
                 break Ok(());
             }
         };
+        if state.is_over() {
+            // The helpers stay until the nudge is sent.
+            self.work.notify_all();
+        }
         (state, sent)
     }
 
@@ -479,7 +487,7 @@ impl Shared {
                 drop(state);
                 self.work_on(work);
                 state = self.lock();
-            } else if state.is_over() {
+            } else if state.is_over() && state.is_sent() {
                 return;
             } else {
                 state.helpers_idle += 1;
@@ -570,15 +578,6 @@ impl Shared {
         while state.outstanding > 0 && !is_ours {
             state = self.end.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        // Where the nudge was refused the helpers may be gone by now.
-        while state.has_next() && state.broken.is_none() && !is_ours {
-            drop(state);
-            std::thread::sleep(PAUSE);
-            state = self.lock();
-            if state.sender == Sender::Nobody {
-                state = self.send(state);
-            }
-        }
         let (threads, is_broken) = (std::mem::take(&mut state.threads), state.broken.is_some());
         drop(state);
         for thread in threads {
@@ -622,6 +621,11 @@ impl State {
         let thread = std::thread::Builder::new().name(name.into()).spawn(work);
         self.threads.push(thread.map_err(|error| Error::new("pthread_create", "", errno_of(&error)))?);
         Ok(())
+    }
+
+    /// Whether the kernel has taken all that it was given, the nudge too. Until then a helper has to be there.
+    fn is_sent(&self) -> bool {
+        self.broken.is_some() || self.unsent == 0 && !self.nudge
     }
 
     /// Whether there is an entry for the kernel.
