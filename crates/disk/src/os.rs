@@ -38,6 +38,8 @@ pub struct OsFile {
     refuses_write_zeroes: AtomicBool,
     /// Whether its file system refused `RWF_DSYNC`. Only ever set.
     refuses_dsync: AtomicBool,
+    /// Whether its file system refused `RWF_DONTCACHE`. Only ever set.
+    refuses_uncached: AtomicBool,
 }
 
 impl OsFile {
@@ -59,8 +61,14 @@ impl OsFile {
 
     /// With nothing learnt about it yet.
     fn new(descriptor: OwnedFd, path: PathBuf, direct: bool) -> Self {
-        let (refuses_write_zeroes, refuses_dsync) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { descriptor, path, direct, refuses_write_zeroes, refuses_dsync }
+        Self {
+            descriptor,
+            path,
+            direct,
+            refuses_write_zeroes: AtomicBool::new(false),
+            refuses_dsync: AtomicBool::new(false),
+            refuses_uncached: AtomicBool::new(false),
+        }
     }
 
     /// The descriptor, for a ring's entry: whoever puts it there keeps this file until the entry's completion.
@@ -192,6 +200,16 @@ impl OsFile {
     /// `RWF_DSYNC` was refused: from here on a durable write is a plain one and a flush.
     pub(crate) fn refused_dsync(&self) {
         self.refuses_dsync.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether `RWF_DONTCACHE` is worth a try.
+    pub(crate) fn takes_uncached(&self) -> bool {
+        !self.refuses_uncached.load(Ordering::Relaxed)
+    }
+
+    /// `RWF_DONTCACHE` was refused: from here on the page cache keeps what it likes.
+    pub(crate) fn refused_uncached(&self) {
+        self.refuses_uncached.store(true, Ordering::Relaxed);
     }
 
     /// Ask btrfs to write this file in place. Where each write goes to a new block, one into a reservation may

@@ -18,7 +18,7 @@ pub(crate) enum Op {
 }
 
 #[derive(Clone, Debug)]
-enum Event {
+pub(crate) enum Event {
     Asked { id: u32, op: Op },
     Opened { handle: u32, name: usize },
     Answered { id: u32, is_ok: bool },
@@ -84,9 +84,9 @@ impl Model {
         self.is_power_cut = is_power_cut;
     }
 
-    /// What happened, for people.
-    pub(crate) fn history(&self) -> String {
-        self.events.iter().map(|event| format!("  {event:?}\n")).collect()
+    /// Since the last crash.
+    pub(crate) fn events(&self) -> &[Event] {
+        &self.events
     }
 
     /// This is what is there now, durably.

@@ -5,7 +5,7 @@
 //! ```text
 //!    any thread, in submit                    kernel                  the reaper's thread
 //!   ┌──────────────────────────────┐                           ┌────────────────────────────────┐
-//!   │          one lock            │                           │ sleeps without the lock        │
+//!   │       under the lock         │                           │ sleeps without the lock        │
 //!   │                              │       ┌────────┐          │   │ a completion ends the sleep │
 //! Op├─▶ queue ──▶ slot ──▶ entry ──┼enter─▶│        │──▶ CQE ──┼─▶ with the lock: whose is it?  │
 //!   │   (caller's (`depth` (two at │       └────────┘          │   │ then the queue moves up     │
@@ -24,6 +24,11 @@
 //! Who submits enters the kernel itself, there and then: to pass the operation to another thread would cost
 //! more than to start it. Entries go two at a time. More of them at once reach the device as one burst and come
 //! back as one, and meanwhile it has nothing to do.
+//!
+//! The lock guards the queue, the slots and both of the ring's own queues, and is not held in the kernel. One
+//! thread at a time is there with entries, the *sender*; who finds one leaves the operation to it. So no caller
+//! waits for another's system call, and a caller that sends is relieved by the reaper as soon as room is made by
+//! completions: it does not get caught in the work of all.
 //!
 //! # Bounds
 //!
@@ -54,8 +59,10 @@
 //! by the reaper, breaks the ring.
 //!
 //! A completion may say that nothing was done. `ECANCELED`: the kernel's workers belong to the thread that
-//! submitted, a worker thread of Node's for instance, and end with it; the reaper submits the request again, as
-//! its own. `EAGAIN`: again, by a helper after a pause. A bounded number of times, then it is the request's error.
+//! submitted, a worker thread of Node's for instance, and end with it. `EFAULT`: a read waited for the page cache,
+//! and when the page came its thread had ended. Both are sent again by whoever sends next, mostly the reaper, which
+//! does not end. `EAGAIN`: again, by a helper after a pause. All this a bounded number of times, then it is the
+//! request's error.
 //!
 //! # Liveness
 //!
@@ -77,6 +84,8 @@
 mod request;
 mod setup;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -125,8 +134,8 @@ impl Ring {
         // One more: the nudge.
         let SetUp { ring, sets_len } = setup::set_up(depth + 1)?;
         let (state, helpers_max) = (Mutex::new(State::new(depth)), options.helpers.max(1));
-        let (work, end) = (Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { ring, sets_len, helpers_max, fs, on_done, state, work, end });
+        let (work, end, turn) = (Condvar::new(), Condvar::new(), Condvar::new());
+        let shared = Arc::new(Shared { ring, sets_len, helpers_max, fs, on_done, state, work, end, turn });
         let this = Self { shared: Arc::clone(&shared) };
         // Where one fails, the drop ends what was started.
         let mut state = shared.lock();
@@ -171,6 +180,8 @@ struct Shared {
     work: Condvar,
     /// Nothing is outstanding any more. The drop waits for it.
     end: Condvar,
+    /// The thread that was in the kernel with entries is back. The reaper waits for it.
+    turn: Condvar,
 }
 
 /// What changes, under the one lock.
@@ -187,6 +198,8 @@ struct State {
     nudge: bool,
     /// Entries in the submission queue that the kernel has not taken.
     unsent: usize,
+    /// Whether a thread is in the kernel with these.
+    sender: Sender,
     /// What is for the helpers.
     work: VecDeque<Work>,
     /// Whether a helper is to send, or is sending, what was refused or has to wait.
@@ -201,6 +214,17 @@ struct State {
     broken: Option<Error>,
     /// All threads that were started. Emptied by the drop.
     threads: Vec<JoinHandle<()>>,
+}
+
+/// Who is in the kernel with the entries of the submission queue. That is done without the lock; until the thread
+/// is back nobody else pushes or enters, and what is queued meanwhile it takes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sender {
+    Nobody,
+    /// A thread that goes on as long as there are entries to send.
+    Somebody,
+    /// One that leaves the rest to a thread of the engine, which waits for its turn.
+    Relieved,
 }
 
 /// Work for a helper.
@@ -224,23 +248,18 @@ impl Shared {
         if ops.is_empty() {
             return;
         }
-        // A file of another disk panics here, before the lock is taken and anything is counted.
-        let sets_len = self.sets_len;
-        let accepted: Vec<_> =
-            ops.drain(..).map(|(token, op)| Request::accept(token, op, sets_len)).collect();
         let mut state = self.lock();
-        state.outstanding += accepted.len();
-        for accepted in accepted {
+        for (token, op) in ops.drain(..) {
+            // A file of another disk panics here, before the operation is counted.
+            let accepted = Request::accept(token, op, self.sets_len);
+            state.outstanding += 1;
             let work = match accepted {
                 Accepted::Request(request) => match &state.broken {
                     None => {
                         state.queue.push_back(request);
                         continue;
                     }
-                    Some(error) => {
-                        let error = error.clone();
-                        Work::Tell(request.end(Err(error)))
-                    }
+                    Some(error) => Work::Tell(request.end(Err(error.clone()))),
                 },
                 Accepted::Job(token, job) => Work::Job(token, job),
                 Accepted::SetLen(token, file, len) => Work::SetLen(token, file, len),
@@ -249,45 +268,80 @@ impl Shared {
             state.work.push_back(work);
             self.rouse_helper(&mut state);
         }
-        self.send(&mut state);
+        // Where another thread is sending it takes these along.
+        if state.sender == Sender::Nobody {
+            drop(self.send(state));
+        }
+    }
+
+    /// The reaper: see to it that what can go to the kernel goes, and not by a thread of the caller's. That one
+    /// would never get away while completions make room as fast as it sends.
+    fn take_over<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if !state.has_next() {
+            return state;
+        }
+        while state.sender != Sender::Nobody {
+            state.sender = Sender::Relieved;
+            state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.send(state)
     }
 
     /// Hand to the kernel what it may have. What it refuses is left to a helper.
-    fn send(self: &Arc<Self>, state: &mut State) {
-        if self.enter(state).is_err() {
-            self.resend_later(state);
+    fn send<'a>(self: &'a Arc<Self>, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let (mut state, sent) = self.enter(state);
+        if sent.is_err() {
+            self.resend_later(&mut state);
         }
+        state
     }
 
-    /// Hand to the kernel what it may have, as far as it takes it.
-    fn enter(&self, state: &mut State) -> Result<(), Errno> {
-        if state.broken.is_some() {
-            return Ok(());
-        }
-        loop {
+    /// Hand to the kernel what it may have, as far as it takes it, or until the reaper
+    /// does it in its place.
+    fn enter<'a>(&'a self, mut state: MutexGuard<'a, State>) -> (MutexGuard<'a, State>, Result<(), Errno>) {
+        assert_eq!(state.sender, Sender::Nobody);
+        let sent = loop {
             while state.unsent < PER_ENTER
                 && let Some(entry) = state.next_entry()
             {
-                self.push(state, &entry);
+                self.push(&mut state, &entry);
             }
             if state.unsent == 0 {
-                return Ok(());
+                break Ok(());
             }
-            let flags = EnterFlags::empty().bits();
+            let count = state.unsent as u32;
+            state.sender = Sender::Somebody;
+            drop(state);
             // SAFETY: it waits for nothing and passes no argument. The entries it hands over were pushed by
-            // `push`, whose note tells what keeps their memory.
-            let sent = unsafe { self.ring.submitter().enter::<()>(state.unsent as u32, 0, flags, None) };
-            match sent.map_err(|error| Errno::from_raw_os_error(errno_of(&error))) {
-                Ok(0) => return Err(Errno::AGAIN),
+            // `push`, whose note tells what keeps their memory; this thread is the sender, so nobody pushes.
+            let entered =
+                unsafe { self.ring.submitter().enter::<()>(count, 0, EnterFlags::empty().bits(), None) };
+            state = self.lock();
+            let is_relieved = state.sender == Sender::Relieved;
+            state.sender = Sender::Nobody;
+            if is_relieved {
+                self.turn.notify_all();
+            }
+            match entered.map_err(|error| Errno::from_raw_os_error(errno_of(&error))) {
+                Ok(0) => break Err(Errno::AGAIN),
                 Ok(count) => state.unsent -= count,
                 Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
+                Err(errno) => break Err(errno),
             }
+            if is_relieved {
+                break Ok(());
+            }
+        };
+        if state.is_over() {
+            // The helpers stay until the nudge is sent.
+            self.work.notify_all();
         }
+        (state, sent)
     }
 
     /// Put an entry into the submission queue.
     fn push(&self, state: &mut State, entry: &squeue::Entry) {
+        assert_eq!(state.sender, Sender::Nobody);
         // SAFETY: `state` can be had only with the lock, and nobody without it makes a submission queue; the one
         // made here ends with this function.
         let mut queue = unsafe { self.ring.submission_shared() };
@@ -345,8 +399,12 @@ impl Shared {
                 return Ok(());
             }
             self.drain(&mut state, dones);
-            // Before they are told: meanwhile the disk has something to do.
-            self.send(&mut state);
+            if dones.is_empty() {
+                state = self.take_over(state);
+            } else if state.sender == Sender::Nobody {
+                // Before they are told: meanwhile the disk has something to do.
+                state = self.send(state);
+            }
             let is_over = state.is_over();
             drop(state);
             if !dones.is_empty() {
@@ -403,16 +461,16 @@ impl Shared {
         let mut state = self.lock();
         state.outstanding -= count;
         if state.is_over() {
-            self.tell_the_end(&mut state);
+            drop(self.tell_the_end(state));
         }
     }
 
     /// It is all over: end every sleep.
-    fn tell_the_end(self: &Arc<Self>, state: &mut State) {
+    fn tell_the_end<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
         self.work.notify_all();
         self.end.notify_all();
         state.nudge = true;
-        self.send(state);
+        if state.sender == Sender::Nobody { self.send(state) } else { state }
     }
 
     /// A helper's thread.
@@ -429,7 +487,7 @@ impl Shared {
                 drop(state);
                 self.work_on(work);
                 state = self.lock();
-            } else if state.is_over() {
+            } else if state.is_over() && state.is_sent() {
                 return;
             } else {
                 state.helpers_idle += 1;
@@ -461,14 +519,20 @@ impl Shared {
             let mut guard = self.lock();
             let state = &mut *guard;
             state.again.append(&mut state.later);
-            match self.enter(state) {
+            if guard.sender != Sender::Nobody {
+                // Then that thread learns whether it is taken by now; in a while we see.
+                continue;
+            }
+            let (mut state, sent) = self.enter(guard);
+            match sent {
                 Ok(()) => {
                     state.is_resending = false;
                     return;
                 }
+                Err(_) if state.broken.is_some() => return,
                 Err(errno) if is_passing(errno) => {}
                 Err(errno) => {
-                    drop(guard);
+                    drop(state);
                     return self.break_down(&format!("io_uring_enter answered {}", describe(errno)));
                 }
             }
@@ -493,10 +557,12 @@ impl Shared {
         state.work.extend(queued.map(Work::Tell));
         // So that the reaper ends, where it can still be reached.
         state.nudge = true;
-        let _ = self.enter(state);
         let leaked = state.slots.remove_all().into_iter().map(|request| request.leak(error.clone()));
         state.work.extend(leaked.map(Work::Tell));
         state.broken = Some(error);
+        if state.sender == Sender::Nobody {
+            drop(self.enter(guard));
+        }
         self.work.notify_all();
     }
 
@@ -505,7 +571,7 @@ impl Shared {
         let mut state = self.lock();
         state.is_ending = true;
         if state.is_over() {
-            self.tell_the_end(&mut state);
+            state = self.tell_the_end(state);
         }
         let this = std::thread::current().id();
         let is_ours = state.threads.iter().any(|thread| thread.thread().id() == this);
@@ -534,6 +600,7 @@ impl State {
             later: Vec::new(),
             nudge: false,
             unsent: 0,
+            sender: Sender::Nobody,
             work: VecDeque::new(),
             is_resending: false,
             helpers: 0,
@@ -554,6 +621,19 @@ impl State {
         let thread = std::thread::Builder::new().name(name.into()).spawn(work);
         self.threads.push(thread.map_err(|error| Error::new("pthread_create", "", errno_of(&error)))?);
         Ok(())
+    }
+
+    /// Whether the kernel has taken all that it was given, the nudge too. Until then a helper has to be there.
+    fn is_sent(&self) -> bool {
+        self.broken.is_some() || self.unsent == 0 && !self.nudge
+    }
+
+    /// Whether there is an entry for the kernel.
+    fn has_next(&self) -> bool {
+        self.unsent > 0 && self.sender == Sender::Nobody
+            || self.nudge
+            || !self.again.is_empty()
+            || !self.queue.is_empty() && !self.slots.is_full()
     }
 
     /// The entry that goes next to the kernel.

@@ -3,6 +3,7 @@
 use io_uring_07::{opcode, squeue, types};
 use rustix::io::{Errno, ReadWriteFlags};
 
+use crate::os::OsFile;
 use crate::transfer::Transfer;
 use crate::{Buffer, Done, Error, File, Job, Op, Outcome, Result, Token, WriteMode};
 
@@ -41,12 +42,36 @@ enum Action {
 enum Way {
     /// Into the file.
     Plain,
+    /// The same, and the page cache is asked to let go of it (`RWF_DONTCACHE`).
+    Uncached,
     /// Onto the medium, each piece by itself (`RWF_DSYNC`).
     Dsync,
     /// Into the file, and then it is flushed: where the file system refuses `RWF_DSYNC`.
     BeforeFlush,
     /// All of it is in the file, which is being flushed.
     Flush,
+}
+
+impl Way {
+    /// `RWF_DONTCACHE`, since Linux 6.14.
+    const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+
+    /// What stands for it on this file, by what its file system refused so far.
+    fn that_is_taken(self, file: &OsFile) -> Self {
+        match self {
+            Self::Dsync if !file.takes_dsync() => Self::BeforeFlush,
+            Self::Uncached if !file.takes_uncached() => Self::Plain,
+            way => way,
+        }
+    }
+
+    fn flags(self) -> ReadWriteFlags {
+        match self {
+            Self::Dsync => ReadWriteFlags::DSYNC,
+            Self::Uncached => Self::DONTCACHE,
+            Self::Plain | Self::BeforeFlush | Self::Flush => ReadWriteFlags::empty(),
+        }
+    }
 }
 
 /// What a completion means for its request.
@@ -77,6 +102,7 @@ impl Request {
             Op::Write { file, at, buffer, mode } => {
                 let transfer = Transfer::new(buffer.len(), file.is_direct());
                 let way = match mode {
+                    WriteMode::Uncached if !file.is_direct() => Way::Uncached,
                     WriteMode::Plain | WriteMode::Uncached => Way::Plain,
                     WriteMode::Dsync | WriteMode::Alone => Way::Dsync,
                 };
@@ -133,16 +159,13 @@ impl Request {
                 opcode::Fsync::new(descriptor).flags(types::FsyncFlags::DATASYNC).build()
             }
             Action::Write { at, buffer, transfer, way } => {
-                if *way == Way::Dsync && !self.file.os().takes_dsync() {
-                    *way = Way::BeforeFlush;
-                }
-                let flags = if *way == Way::Dsync { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
+                *way = way.that_is_taken(self.file.os());
                 let piece = transfer.next().expect("a write that is not over");
                 let from = *at + piece.start as u64;
                 let bytes = &buffer[piece];
                 opcode::Write::new(descriptor, bytes.as_ptr(), bytes.len() as u32)
                     .offset(from)
-                    .rw_flags(flags.bits().cast_signed())
+                    .rw_flags(way.flags().bits().cast_signed())
                     .build()
             }
         }
@@ -189,14 +212,14 @@ impl Request {
             // begun is cancelled. Nobody else cancels. A flush too has done nothing then, so it is not retried
             // here but tried for the first time.
             Errno::CANCELED => Verdict::Again,
-            // A buffered read whose page arrived when the thread that submitted had ended is answered so. The
-            // memory is there, we own it: only the first time can it be that.
-            Errno::FAULT if self.retries == 0 && !is_flush => Verdict::Again,
+            // So a read is answered whose page arrived in the cache when the thread that submitted had ended.
+            // The memory is there: we own it.
+            Errno::FAULT if !is_flush => Verdict::Again,
             // After any other failure of a flush the kernel calls the lost pages clean, and would say 0.
             _ if is_flush => return Verdict::Over(Err(self.file.os().error("fdatasync", errno))),
             Errno::INTR => Verdict::Again,
             Errno::AGAIN => Verdict::Later,
-            Errno::OPNOTSUPP => return self.without_dsync(errno),
+            Errno::OPNOTSUPP => return self.without_flag(errno),
             _ => return Verdict::Over(Err(self.error(errno))),
         };
         if self.retries == Self::RETRIES_MAX {
@@ -206,11 +229,14 @@ impl Request {
         verdict
     }
 
-    /// `EOPNOTSUPP`: where it is for `RWF_DSYNC`, the write begins anew without, to be followed by a flush.
-    fn without_dsync(&mut self, errno: Errno) -> Verdict {
-        if let Action::Write { buffer, transfer, way: way @ Way::Dsync, .. } = &mut self.action {
-            self.file.os().refused_dsync();
-            *way = Way::BeforeFlush;
+    /// `EOPNOTSUPP`: where it is for the flag of a write, that begins anew without.
+    fn without_flag(&mut self, errno: Errno) -> Verdict {
+        if let Action::Write { buffer, transfer, way, .. } = &mut self.action {
+            match way {
+                Way::Dsync => self.file.os().refused_dsync(),
+                Way::Uncached => self.file.os().refused_uncached(),
+                Way::Plain | Way::BeforeFlush | Way::Flush => return Verdict::Over(Err(self.error(errno))),
+            }
             *transfer = Transfer::new(buffer.len(), self.file.is_direct());
             return Verdict::Again;
         }
@@ -221,7 +247,7 @@ impl Request {
     fn syscall(&self) -> &'static str {
         match &self.action {
             Action::Read { .. } => "pread",
-            Action::Write { way: Way::Dsync, .. } => "pwritev2",
+            Action::Write { way: Way::Dsync | Way::Uncached, .. } => "pwritev2",
             Action::Write { way: Way::Flush, .. } | Action::Sync => "fdatasync",
             Action::Write { .. } => "pwrite",
             Action::SetLen { .. } => "ftruncate",
