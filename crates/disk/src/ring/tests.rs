@@ -5,9 +5,14 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
+use io_uring_07::opcode;
+
+use super::request::Verdict;
+use super::sender::PER_ENTER;
+use super::slots::Slots;
 use super::*;
 use crate::os::{OsFile, OsFs};
-use crate::{Buffer, GRAIN, OpenOptions, WriteMode};
+use crate::{Buffer, File, GRAIN, Job, OpenOptions, Outcome, WriteMode};
 
 fn file_in(dir: &Path) -> File {
     OsFs.open(&dir.join("file"), OpenOptions::replace(0o600)).unwrap()
