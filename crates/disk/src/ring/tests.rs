@@ -334,6 +334,38 @@ fn a_ring_that_the_kernel_does_not_know_any_more_answers_everybody() {
 }
 
 #[test]
+fn who_finds_a_sender_leaves_the_operation_to_it_and_the_reaper_relieves_it() {
+    // Goal: no caller waits for another's system call, and none sends for all as long as they come. Method: we are
+    // the one who is in the kernel, for as long as we say.
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_in(dir.path());
+    let (ring, hears) = ring(1);
+    let (op, mut writer) = endless(1);
+    ring.submit(&mut vec![op]);
+    ring.shared.lock().sender = Sender::Somebody;
+    ring.submit(&mut vec![(Token(2), read(&file, 1))]);
+    assert_eq!(ring.shared.lock().queue.len(), 1, "it is ours to send");
+    // Room is made, by the reaper; it tells before it asks.
+    writer.write_all(b"bytes").unwrap();
+    assert_eq!(hear(&hears).token, Token(1));
+    let start = std::time::Instant::now();
+    loop {
+        let mut state = ring.shared.lock();
+        assert_eq!(state.queue.len(), 1);
+        if state.sender == Sender::Relieved {
+            // Back from the kernel.
+            state.sender = Sender::Nobody;
+            ring.shared.turn.notify_all();
+            break;
+        }
+        drop(state);
+        assert!(start.elapsed() < Duration::from_mins(1), "nobody relieves us");
+        std::thread::yield_now();
+    }
+    assert_eq!(hear(&hears).token, Token(2));
+}
+
+#[test]
 fn what_the_kernel_refuses_for_a_while_is_sent_by_a_helper() {
     // Goal: nothing is lost, though nobody submits or reaps meanwhile. Method: one entry that is not there, which
     // the kernel does not take; a moment later it is no longer asked for.
