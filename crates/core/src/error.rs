@@ -55,6 +55,48 @@ codes! {
     WalTruncated = "ERR_WAL_TRUNCATED",
     /// Any other error of the system.
     WalIo = "ERR_WAL_IO",
+    /// No partition can have this name.
+    BlobPartitionNameInvalid = "ERR_BLOB_PARTITION_NAME_INVALID",
+    /// No blob can have this name.
+    BlobNameInvalid = "ERR_BLOB_NAME_INVALID",
+    /// There is no such partition.
+    BlobPartitionMissing = "ERR_BLOB_PARTITION_MISSING",
+    /// Something lies in the partition that is no blob.
+    BlobPartitionCorrupt = "ERR_BLOB_PARTITION_CORRUPT",
+    /// The partition cannot be made.
+    BlobPartitionCreationFailed = "ERR_BLOB_PARTITION_CREATION_FAILED",
+    /// There is no such blob.
+    BlobMissing = "ERR_BLOB_MISSING",
+    /// The blob cannot be opened, or its name cannot be removed.
+    BlobOpenFailed = "ERR_BLOB_OPEN_FAILED",
+    /// The blob's header is not one; the file was left as it is.
+    BlobCorrupt = "ERR_BLOB_CORRUPT",
+    /// The blob's version is outside the range asked for.
+    BlobVersionMismatch = "ERR_BLOB_VERSION_MISMATCH",
+    /// A read reaches past the end of the blob.
+    BlobInsufficientLength = "ERR_BLOB_INSUFFICIENT_LENGTH",
+    /// An offset, or an end, is beyond 2^53 - 1.
+    BlobOffsetOverflow = "ERR_BLOB_OFFSET_OVERFLOW",
+    /// A read failed.
+    BlobReadFailed = "ERR_BLOB_READ_FAILED",
+    /// A write failed; some of its bytes may have been written.
+    BlobWriteFailed = "ERR_BLOB_WRITE_FAILED",
+    /// A resize failed.
+    BlobResizeFailed = "ERR_BLOB_RESIZE_FAILED",
+    /// A flush failed: what it was to make durable may be lost.
+    BlobSyncFailed = "ERR_BLOB_SYNC_FAILED",
+    /// A flush of this blob failed before.
+    BlobPoisoned = "ERR_BLOB_POISONED",
+    /// The handle was closed.
+    BlobClosed = "ERR_BLOB_CLOSED",
+    /// The store was closed.
+    BlobStoreClosed = "ERR_BLOB_STORE_CLOSED",
+    /// Somebody else has the store open.
+    BlobStoreLocked = "ERR_BLOB_STORE_LOCKED",
+    /// There is no store, and none was to be made.
+    BlobStoreNotFound = "ERR_BLOB_STORE_NOT_FOUND",
+    /// The store's directory cannot be used.
+    BlobStoreIo = "ERR_BLOB_STORE_IO",
 }
 
 /// An error with everything that is known about it. Cheap to clone: one failure answers many callers.
@@ -90,6 +132,14 @@ pub struct Details {
     pub limit: Option<u64>,
     /// The process that holds the lock.
     pub pid: Option<u32>,
+    /// The blob's partition.
+    pub partition: Option<String>,
+    /// The blob's name.
+    pub name: Option<Vec<u8>>,
+    /// How many bytes a call was about, or the length asked for.
+    pub length: Option<u64>,
+    /// How many bytes of a write that failed were written, from its beginning.
+    pub bytes_done: Option<u64>,
     /// What was found.
     pub found: Option<String>,
     /// What was expected.
@@ -115,6 +165,10 @@ impl Error {
             size: None,
             limit: None,
             pid: None,
+            partition: None,
+            name: None,
+            length: None,
+            bytes_done: None,
             found: None,
             expected: None,
             cause: None,

@@ -5,11 +5,14 @@
 //! | --- | --- |
 //! | [`mod@format`] | one layout a file: diagram, encode, decode; pure functions |
 //! | [`mod@wal`] | the log: a pure state machine, its recovery, its service |
+//! | [`mod@blob`] | blobs: a pure state machine, what is done to names, the store |
 //! | [`mod@error`] | one code per case |
 //! | [`mod@planted`] | bugs on purpose, for tests; nothing without the feature of that name |
 
 #![forbid(unsafe_code)]
 
+pub mod blob;
+mod directory;
 pub mod error;
 pub mod format;
 pub mod planted;

@@ -35,6 +35,7 @@
 //! the values agree with each other. No field is believed before the checksum over it holds. A later version
 //! has to keep magic, checksum and version where they are to be told from damage.
 
+pub mod blob;
 pub mod entry;
 pub mod frame;
 pub mod head;

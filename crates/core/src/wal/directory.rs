@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ringbolt_disk::{EntryKind, File, Fs, OpenOptions};
 
+use crate::directory;
 use crate::error::{Code, Error, Result};
 use crate::format::{TEMPORARY_SUFFIX, TORN_NAME, TornName, temporary_name};
 use crate::wal::handle::Options;
@@ -23,37 +24,12 @@ pub(crate) struct Directory<'a> {
 impl Directory<'_> {
     /// Make it, and its missing parents; each new name is durable in its parent (rule 5).
     pub(crate) fn make(&self) -> Result<()> {
-        let mut missing = Vec::new();
-        let mut path = self.path;
-        while self.fs.stat(path).map_err(opening)?.is_none() {
-            missing.push(path);
-            let Some(parent) = path.parent() else { break };
-            path = parent;
-        }
-        for path in missing.into_iter().rev() {
-            match self.fs.create_dir(path, directory_mode(self.file_mode)) {
-                Ok(()) => {}
-                Err(error) if error.is_exists() => {}
-                Err(error) => return Err(opening(error)),
-            }
-            if let Some(parent) = path.parent() {
-                self.fs.sync_dir(parent).map_err(opening)?;
-            }
-        }
-        Ok(())
+        directory::make(self.fs, self.path, directory::mode(self.file_mode)).map_err(opening)
     }
 
-    /// A creation that was killed, or whose directory sync failed, may have left directories whose names are
-    /// not durable. A parent that we have no right to sync was not made by us; any other failure is one (rule 5).
+    /// Make the names of its parents durable, where a creation before this one may have left them otherwise (rule 5).
     pub(crate) fn sync_ancestors(&self) -> Result<()> {
-        for parent in self.path.ancestors().skip(1) {
-            match self.fs.sync_dir(parent) {
-                Ok(()) => {}
-                Err(error) if error.is_refused() => break,
-                Err(error) => return Err(opening(error)),
-            }
-        }
-        Ok(())
+        directory::sync_ancestors(self.fs, self.path).map_err(opening)
     }
 
     /// Make its names durable.
@@ -106,7 +82,7 @@ impl Directory<'_> {
             return Ok(());
         }
         let directory = self.path.join(TORN_NAME);
-        match self.fs.create_dir(&directory, directory_mode(self.file_mode)) {
+        match self.fs.create_dir(&directory, directory::mode(self.file_mode)) {
             Ok(()) => {}
             Err(error) if error.is_exists() => {}
             Err(error) => return Err(opening(error)),
@@ -169,11 +145,6 @@ impl Directory<'_> {
         let files = entries.into_iter().filter(|entry| entry.kind == EntryKind::File);
         files.filter_map(|entry| entry.name.into_string().ok()).collect()
     }
-}
-
-/// The permission bits of a directory for files of `file_mode`: who may read may enter.
-fn directory_mode(file_mode: u32) -> u32 {
-    file_mode | (file_mode & 0o444) >> 2
 }
 
 /// A failed system call while opening.

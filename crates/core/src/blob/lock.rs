@@ -1,0 +1,35 @@
+//! Locks of files, tried for a while (durability rule 8).
+
+use std::path::Path;
+use std::time::Duration;
+
+use ringbolt_disk::{File, Fs, OpenOptions, Result};
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Take a file's lock; `false` where somebody else has it all that time. The same description's writes, also those of
+/// a process that was killed, hold it until they are done.
+///
+/// # Errors
+/// What locking answers.
+pub(crate) fn take(fs: &dyn Fs, file: &File, timeout: Duration) -> Result<bool> {
+    let deadline = fs.now().after(timeout);
+    loop {
+        if fs.try_lock(file)? {
+            return Ok(true);
+        }
+        if fs.now() >= deadline {
+            return Ok(false);
+        }
+        fs.sleep(PAUSE);
+    }
+}
+
+/// The process number that a lock's holder wrote into its file.
+pub(crate) fn holder(fs: &dyn Fs, path: &Path) -> Option<u32> {
+    let file = fs.open(path, OpenOptions::READ).ok()?;
+    let mut text = [0; 16];
+    let read = fs.read_at(&file, 0, &mut text).ok()?;
+    std::str::from_utf8(&text[..read]).ok()?.trim().parse().ok()
+}

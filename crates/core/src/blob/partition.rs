@@ -1,0 +1,272 @@
+//! What is done to names, as straight-line calls of the disk, each on a helper thread. Nothing here makes anything
+//! durable but [`flush`]: that is the machine's, which does it once for all who wait.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ringbolt_disk::{Access, Buffer, Create, EntryKind, File, Fs, OpenOptions};
+
+use crate::blob::names::{self, Key};
+use crate::blob::{failure, lock};
+use crate::directory;
+use crate::error::{Code, Error, Result};
+use crate::format::blob::{Finding, HEADER_BYTES_MAX, Header, Layout};
+
+/// How a blob is to be opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// Of a blob that is made.
+    pub(crate) layout: Layout,
+    /// The least and the largest version; one that is made gets the largest.
+    pub(crate) versions: (u16, u16),
+    /// Whether to make it, and its partition.
+    pub(crate) create: bool,
+    pub(crate) file_mode: u32,
+    pub(crate) lock_timeout: Duration,
+}
+
+/// A blob's file, open and locked, with a whole header.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) file: File,
+    pub(crate) header: Header,
+    /// Bytes of data.
+    pub(crate) size: u64,
+    /// Its header was written by this call: neither that nor its name is durable yet.
+    pub(crate) is_new: bool,
+    /// Its partition was made by this call: its name is not durable yet.
+    pub(crate) partition_is_new: bool,
+}
+
+/// Open a blob. One whose creation was interrupted is completed; any other that is not whole is left as it is.
+///
+/// # Errors
+/// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CREATION_FAILED`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`,
+/// `ERR_BLOB_CORRUPT`, `ERR_BLOB_VERSION_MISMATCH`.
+pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Result<Prepared> {
+    let partition_is_new = make_partition(fs, root, key, wanted)?;
+    let path = key.path(root);
+    let opening = |error| failure::of_blob(Code::BlobOpenFailed, "opening", key, error);
+    let kind = fs.stat(&path).map_err(opening)?;
+    if kind == Some(EntryKind::Other) {
+        let message = format!("opening the blob {key}: {} is no regular file", path.display());
+        return Err(failure::about(&Error::new(Code::BlobOpenFailed, message).path(&path), key));
+    }
+    if kind.is_none() && !wanted.create {
+        return Err(missing(key, &path));
+    }
+    let create = if wanted.create { Create::IfMissing(wanted.file_mode) } else { Create::Never };
+    let file = match fs.open(&path, OpenOptions { access: Access::ReadWrite, create, direct: false }) {
+        Err(error) if error.is_not_found() => return Err(missing(key, &path)),
+        opened => opened.map_err(opening)?,
+    };
+    // Before a byte is looked at: a killed process's writes may still be on their way, and hold it.
+    if !lock::take(fs, &file, wanted.lock_timeout).map_err(opening)? {
+        let message = format!(
+            "opening the blob {key}: its file is locked, by another store or by the last writes of a process that was \
+             killed; try again"
+        );
+        return Err(failure::about(&Error::new(Code::BlobOpenFailed, message).path(&path), key));
+    }
+    let len = fs.len(&file).map_err(opening)?;
+    let mut start = vec![0; len.min(HEADER_BYTES_MAX as u64) as usize];
+    let count = fs.read_at(&file, 0, &mut start).map_err(opening)?;
+    if count < start.len() {
+        return Err(corrupt(
+            key,
+            &path,
+            format!("it ended at {count} while its first {} bytes were read", start.len()),
+        ));
+    }
+    let (header, is_new) = match Header::examine(&start, len) {
+        Finding::Whole(header) => (header, false),
+        Finding::Interrupted(named) => {
+            let header = Header { layout: named.unwrap_or(wanted.layout), version: wanted.versions.1 };
+            // What is longer is cut first, durably: zeros behind a header would be data.
+            if len > header.layout.data_at() {
+                fs.set_len(&file, 0).and_then(|()| fs.sync(&file)).map_err(opening)?;
+            }
+            fs.write_at(&file, 0, &Buffer::copy_of(&header.encode())).map_err(opening)?;
+            (header, true)
+        }
+        Finding::Corrupt(reason) => return Err(corrupt(key, &path, reason)),
+    };
+    check_version(key, header.version, wanted.versions)?;
+    let size = if is_new { 0 } else { len - header.layout.data_at() };
+    Ok(Prepared { file, header, size, is_new, partition_is_new })
+}
+
+/// Whether a blob's version is one that its opener takes.
+///
+/// # Errors
+/// `ERR_BLOB_VERSION_MISMATCH`.
+pub(crate) fn check_version(key: &Key, found: u16, (least, largest): (u16, u16)) -> Result<()> {
+    if (least..=largest).contains(&found) {
+        return Ok(());
+    }
+    let expected = if least == largest { least.to_string() } else { format!("{least} to {largest}") };
+    let message = format!(
+        "the blob {key} has version {found}, expected {expected}: open it with `versions` that include it"
+    );
+    Err(failure::about(&Error::new(Code::BlobVersionMismatch, message), key).with(|details| {
+        details.found = Some(found.to_string());
+        details.expected = Some(expected);
+    }))
+}
+
+/// Remove a blob's name.
+///
+/// # Errors
+/// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`.
+pub(crate) fn remove(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
+    let path = key.path(root);
+    match fs.remove(&path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.is_not_found() => {
+            let directory = root.join(key.partition());
+            match fs.stat(&directory) {
+                Ok(None) => Err(partition_missing(key.partition(), &directory)),
+                _ => Err(missing(key, &path)),
+            }
+        }
+        Err(error) => Err(failure::of_blob(Code::BlobOpenFailed, "removing", key, error)),
+    }
+}
+
+/// Remove a partition and all blobs in it. One that has a directory in it is left as it is.
+///
+/// # Errors
+/// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_STORE_IO`; with the last, some of it may be
+/// gone.
+pub(crate) fn remove_partition(fs: &dyn Fs, root: &Path, partition: &str) -> Result<()> {
+    let directory = root.join(partition);
+    let entries = list(fs, partition, &directory)?;
+    if let Some(stray) = entries.iter().find(|entry| entry.kind == EntryKind::Directory) {
+        return Err(stray_entry(partition, &directory, &stray.name.to_string_lossy(), "is a directory"));
+    }
+    let removing = |error| {
+        in_partition(&failure::of_store(Code::BlobStoreIo, "removing the partition", error), partition)
+    };
+    for entry in entries {
+        match fs.remove(&directory.join(entry.name)) {
+            Err(error) if !error.is_not_found() => return Err(removing(error)),
+            _ => {}
+        }
+    }
+    fs.remove_dir(&directory).map_err(removing)
+}
+
+/// The names of the blobs in a partition, sorted.
+///
+/// # Errors
+/// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_STORE_IO`.
+pub(crate) fn scan(fs: &dyn Fs, root: &Path, partition: &str) -> Result<Vec<Vec<u8>>> {
+    let directory = root.join(partition);
+    let mut found = Vec::new();
+    for entry in list(fs, partition, &directory)? {
+        // Not ours, or ours for a moment only.
+        let Some(name) = entry.name.to_str().filter(|name| !name.starts_with('.')) else { continue };
+        if entry.kind != EntryKind::File {
+            return Err(stray_entry(partition, &directory, name, "is no regular file"));
+        }
+        let Some(bytes) = names::parse(name) else {
+            return Err(stray_entry(partition, &directory, name, "is not a name in lower-case hexadecimal"));
+        };
+        found.push(bytes);
+    }
+    // Hexadecimal digits sort as what they stand for, so they are sorted already, as the entries were.
+    assert!(found.is_sorted(), "entries are listed in order");
+    Ok(found)
+}
+
+/// The names of the partitions, sorted. What else lies in the root is skipped.
+///
+/// # Errors
+/// `ERR_BLOB_STORE_IO`.
+pub(crate) fn partitions(fs: &dyn Fs, root: &Path) -> Result<Vec<String>> {
+    let entries = fs.list(root);
+    let entries =
+        entries.map_err(|error| failure::of_store(Code::BlobStoreIo, "listing the partitions", error))?;
+    let directories = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
+    let names = directories.filter_map(|entry| entry.name.into_string().ok());
+    Ok(names.filter(|name| names::check_partition(name).is_ok()).collect())
+}
+
+/// Flush a blob that is closed. One that is gone needs no flush.
+///
+/// # Errors
+/// `ERR_BLOB_SYNC_FAILED`.
+pub(crate) fn flush(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
+    match fs.open(&key.path(root), OpenOptions::READ).and_then(|file| fs.sync(&file)) {
+        Err(error) if !error.is_not_found() => {
+            Err(failure::of_blob(Code::BlobSyncFailed, "flushing", key, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says whether it made it.
+fn make_partition(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Result<bool> {
+    let directory = root.join(key.partition());
+    let failed = |error| {
+        let doing = format!("making the partition {}", key.partition());
+        in_partition(&failure::of_store(Code::BlobPartitionCreationFailed, &doing, error), key.partition())
+    };
+    match fs.stat(&directory).map_err(failed)? {
+        Some(EntryKind::Directory) => Ok(false),
+        Some(_) => {
+            let message =
+                format!("making the partition {}: {} is no directory", key.partition(), directory.display());
+            let error = Error::new(Code::BlobPartitionCreationFailed, message).path(&directory);
+            Err(in_partition(&error, key.partition()))
+        }
+        None if wanted.create => match fs.create_dir(&directory, directory::mode(wanted.file_mode)) {
+            Ok(()) => Ok(true),
+            Err(error) => Err(failed(error)),
+        },
+        None => Err(partition_missing(key.partition(), &directory)),
+    }
+}
+
+fn list(fs: &dyn Fs, partition: &str, directory: &Path) -> Result<Vec<ringbolt_disk::Entry>> {
+    match fs.list(directory) {
+        Ok(entries) => Ok(entries),
+        Err(error) if error.is_not_found() => Err(partition_missing(partition, directory)),
+        Err(error) => {
+            let doing = format!("listing the partition {partition}");
+            Err(in_partition(&failure::of_store(Code::BlobStoreIo, &doing, error), partition))
+        }
+    }
+}
+
+fn in_partition(error: &Error, partition: &str) -> Error {
+    error.clone().with(|details| details.partition = Some(partition.to_owned()))
+}
+
+fn missing(key: &Key, path: &Path) -> Error {
+    failure::about(&Error::new(Code::BlobMissing, format!("there is no blob {key}")).path(path), key)
+}
+
+fn partition_missing(partition: &str, directory: &Path) -> Error {
+    let message = format!("there is no partition {partition}");
+    in_partition(&Error::new(Code::BlobPartitionMissing, message).path(directory), partition)
+}
+
+fn corrupt(key: &Key, path: &Path, reason: String) -> Error {
+    let message = format!(
+        "the blob {key} is corrupt, and was left as it is: {reason}; restore {} from a copy, or remove the blob",
+        path.display()
+    );
+    failure::about(&Error::new(Code::BlobCorrupt, message).path(path), key)
+        .with(|details| details.reason = Some(reason))
+}
+
+fn stray_entry(partition: &str, directory: &Path, name: &str, what: &str) -> Error {
+    let message = format!("the partition {partition} is corrupt: {name:?} {what}; move it elsewhere");
+    in_partition(&Error::new(Code::BlobPartitionCorrupt, message).path(directory.join(name)), partition).with(
+        |details| {
+            details.found = Some(name.to_owned());
+            details.reason = Some(format!("{name:?} {what}"));
+        },
+    )
+}

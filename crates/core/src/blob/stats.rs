@@ -1,0 +1,81 @@
+//! What a store counts.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+/// Figures since open, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Reads that succeeded, those in place from the page cache included.
+    pub reads: u64,
+    /// The bytes they read.
+    pub read_bytes: u64,
+    /// How many of the reads were served in place from the page cache.
+    pub cached_reads: u64,
+    /// Writes that succeeded.
+    pub writes: u64,
+    /// The bytes they wrote.
+    pub write_bytes: u64,
+    /// Flushes of blobs that were asked for and succeeded, those of durable writes included.
+    pub syncs: u64,
+    /// Flushes that the disk was asked for to that end: fewer, as one answers for all who wait.
+    pub flushes: u64,
+    /// Resizes that succeeded.
+    pub resizes: u64,
+    /// Calls of any kind that failed.
+    pub errors: u64,
+    /// Handles that are open.
+    pub open_blobs: u64,
+    /// Calls that are not answered yet.
+    pub pending: u64,
+    /// Since when the oldest of them waits.
+    pub oldest_pending: Duration,
+    /// How many operations may be at the disk at a time.
+    pub queue_depth: u64,
+    /// From call to answer, of reads that went to the disk.
+    pub read_latency: Latency,
+    /// From call to answer, of writes that are not durable by themselves.
+    pub write_latency: Latency,
+    /// From call to answer, of syncs and durable writes.
+    pub sync_latency: Latency,
+}
+
+/// How long calls took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// Half of them took at most so long.
+    pub p50: Duration,
+    /// All but one in a hundred took at most so long.
+    pub p99: Duration,
+    /// The longest.
+    pub max: Duration,
+}
+
+/// Latencies of one kind of call, in constant memory.
+#[derive(Debug)]
+pub(crate) struct Latencies(Histogram<u64>);
+
+impl Latencies {
+    /// What takes longer than an hour is an hour.
+    const MAX_US: u64 = 3_600_000_000;
+
+    pub(crate) fn record(&mut self, latency: Duration) {
+        self.0.saturating_record((latency.as_micros() as u64).max(1));
+    }
+
+    pub(crate) fn summary(&self) -> Latency {
+        if self.0.is_empty() {
+            return Latency::default();
+        }
+        let quantile = |quantile| Duration::from_micros(self.0.value_at_quantile(quantile));
+        Latency { p50: quantile(0.5), p99: quantile(0.99), max: quantile(1.0) }
+    }
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        let histogram = Histogram::new_with_bounds(1, Self::MAX_US, 2);
+        Self(histogram.expect("the bounds are valid"))
+    }
+}
