@@ -1,7 +1,7 @@
 /**
  * A blob as streams. They read and write through its handle, one call at a time, and leave the handle open.
  */
-import { Readable, Writable } from 'node:stream'
+import { addAbortSignal, Readable, Writable } from 'node:stream'
 import type { StreamRequest } from './blob-options.js'
 import { RingboltError } from './errors.js'
 
@@ -41,8 +41,8 @@ class BlobReadStream extends Readable {
   /** Where the next bytes are. */
   #offset: number
 
-  constructor(source: Source, { start, end, highWaterMark, signal }: StreamRequest) {
-    super({ highWaterMark, ...(signal && { signal }) })
+  constructor(source: Source, { start, end, highWaterMark }: StreamRequest) {
+    super({ highWaterMark })
     this.#source = source
     this.#offset = start
     this.#end = end
@@ -87,8 +87,8 @@ class BlobWriteStream extends Writable {
   /** Where the next bytes go. */
   #offset: number
 
-  constructor(sink: Sink, { start, highWaterMark, signal }: StreamRequest) {
-    super({ highWaterMark, ...(signal && { signal }) })
+  constructor(sink: Sink, { start, highWaterMark }: StreamRequest) {
+    super({ highWaterMark })
     this.#sink = sink
     this.#offset = start
   }
@@ -117,10 +117,16 @@ class BlobWriteStream extends Writable {
 
 /** The bytes from `start` to before `end`, or to the blob's end. */
 export function readStreamOf(source: Source, request: StreamRequest): Readable {
-  return new BlobReadStream(source, request)
+  return abortable(new BlobReadStream(source, request), request)
 }
 
 /** Writes from `start` on. */
 export function writeStreamOf(sink: Sink, request: StreamRequest): Writable {
-  return new BlobWriteStream(sink, request)
+  return abortable(new BlobWriteStream(sink, request), request)
+}
+
+/** The signal may be aborted already, which destroys the stream at once: so it is told when the stream is whole. */
+function abortable<S extends Readable | Writable>(stream: S, { signal }: StreamRequest): S {
+  if (signal !== undefined) addAbortSignal(signal, stream)
+  return stream
 }
