@@ -159,34 +159,81 @@ test('a_flush_that_fails_poisons_its_blob_through_every_handle_until_it_is_remov
   }
   await blob.close()
   expect(await caught(blob.sync())).toMatchObject({ code: 'ERR_BLOB_CLOSED' })
+  // A new one of the name has nothing to do with it, and neither has another blob.
+  await store.remove('partition', 'blob')
+  const young = await store.open('partition', 'blob')
+  await young.write(0, bytes('young'), { sync: true })
+  expect(await caught(other.sync())).toMatchObject(poisoned)
+  expect(await text(young)).toBe('young')
+  await other.close()
+}, 60_000)
+
+test('a_store_that_is_opened_again_knows_of_no_failed_flush', async context => {
+  const disk = await faulty(context)
+  const directory = join(disk.directory, 'store')
+  const store = await BlobStore.open(directory)
+  const blob = await store.open('partition', 'blob')
+  await blob.write(0, bytes('synced'), { sync: true })
+  disk.fail('pwrite')
+  expect(await caught(blob.write(0, bytes('lost?'), { sync: true }))).toMatchObject({
+    ...about,
+    code: 'ERR_BLOB_SYNC_FAILED',
+    errno: EIO,
+  })
+  disk.heal()
+  expect(await caught(blob.write(0, bytes('x')))).toMatchObject({ code: 'ERR_BLOB_POISONED' })
+  await store.close()
+  // Whether the kernel still knows of it, and says so once, is the kernel's affair.
+  await BlobStore.open(directory).then(
+    first => first.close(),
+    error => expect(error).toMatchObject({ code: 'ERR_BLOB_STORE_IO', errno: EIO }),
+  )
+  const again = await blobStore({}, directory)
+  const reopened = await again.open('partition', 'blob')
+  expect(['synced', 'lost?d']).toContain(await text(reopened))
+  await reopened.write(0, bytes('better'), { sync: true })
+  expect(await text(reopened)).toBe('better')
 }, 60_000)
 
 test('a_read_that_the_device_refuses_says_where_and_works_again_once_the_device_does', async context => {
   const disk = await faulty(context)
   const directory = join(disk.directory, 'store')
   const first = await BlobStore.open(directory)
-  await (await first.open('partition', 'blob')).write(0, chunk, { sync: true })
+  const data = pattern(8 * MiB)
+  await (await first.open('partition', 'blob')).write(0, data, { sync: true })
   await first.close()
+  // Nothing of it is in a cache any more.
+  disk.remount()
   const store = await blobStore({}, directory)
   const blob = await store.open('partition', 'blob')
   disk.fail('pread')
   const failed = { ...about, code: 'ERR_BLOB_READ_FAILED', errno: EIO }
-  const options = { dontCache: true }
-  expect(await caught(blob.read(8192, 100, options))).toMatchObject({ ...failed, offset: 8192 })
-  expect(
-    await caught(
-      blob.readMany(
-        [
-          { offset: 0, length: 10 },
-          { offset: 50_000, length: 10 },
-        ],
-        options,
-      ),
-    ),
-  ).toMatchObject(failed)
+  const [offset, length] = [5 * MiB, 10_000]
+  const into = Buffer.alloc(length)
+  for (const [doing, at] of [
+    [() => blob.read(offset, length, { dontCache: true }), offset],
+    [() => blob.read(offset + MiB, length), offset + MiB],
+    [() => blob.readInto(offset + 2 * MiB, into), offset + 2 * MiB],
+    [
+      () =>
+        blob.readMany(
+          [
+            { offset, length: 10 },
+            { offset, length: 20 },
+          ],
+          { dontCache: true },
+        ),
+      offset,
+    ],
+  ] as const) {
+    expect(await caught(doing())).toMatchObject({ ...failed, offset: at })
+  }
   disk.heal()
-  expect(chunk.equals(await blob.read(0, chunk.length, options))).toBe(true)
-  expect(chunk.equals(await blob.read(0, chunk.length))).toBe(true)
+  const expected = data.subarray(offset, offset + length)
+  expect(expected.equals(await blob.read(offset, length, { dontCache: true }))).toBe(true)
+  expect(expected.equals(await blob.read(offset, length))).toBe(true)
+  await blob.readInto(offset, into)
+  expect(expected.equals(into)).toBe(true)
 }, 60_000)
 
 test('where_an_ordinary_user_may_not_go_each_call_says_what_it_was_about', async context => {
