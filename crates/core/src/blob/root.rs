@@ -52,10 +52,17 @@ fn take_lock(fs: &dyn Fs, options: &Options) -> Result<File> {
     if !lock::take(fs, &file, options.lock_timeout).map_err(opening)? {
         return Err(locked(fs, &path));
     }
-    // For people, and for the message above. The lock is the lock, also where there is no room for this.
+    // For people, and for the message below. The lock is the lock, also where there is no room for this.
     let pid = Buffer::copy_of(fs.pid().to_string().as_bytes());
     let _ = fs.set_len(&file, 0).and_then(|()| fs.write_at(&file, 0, &pid));
     Ok(file)
+}
+
+/// Let go of the lock. Nobody is to be told that this process has the store: commonware-runtime locks the same file and
+/// does not write its own number over ours.
+pub(crate) fn leave(fs: &dyn Fs, hold: File) {
+    let _ = fs.set_len(&hold, 0);
+    drop(hold);
 }
 
 fn locked(fs: &dyn Fs, path: &Path) -> Error {
@@ -71,3 +78,6 @@ fn locked(fs: &dyn Fs, path: &Path) -> Error {
 fn opening(error: ringbolt_disk::Error) -> Error {
     failure::of_store(Code::BlobStoreIo, "opening the store", error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,7 +208,7 @@ impl Shared {
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(engine);
         self.inner().machine.let_go();
-        drop(lock);
+        root::leave(&*self.fs, lock);
         self.set(State::Closed);
     }
 
