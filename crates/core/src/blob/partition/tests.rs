@@ -1,5 +1,6 @@
-//! What is done to names, call by call, on the simulated disk. What only a real file system has (links, pipes, names that
-//! are no text) is in `tests/blob_real.rs`.
+//! What is done to names, call by call, on the simulated disk, and in `real` what only a real file system has.
+
+mod real;
 
 use std::path::Path;
 use std::sync::Arc;
