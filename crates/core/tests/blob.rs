@@ -4,5 +4,9 @@
 
 #[path = "blob/desk.rs"]
 mod desk;
+#[path = "blob/file_system.rs"]
+mod file_system;
 #[path = "blob/fixtures.rs"]
 mod fixtures;
+#[path = "blob/names.rs"]
+mod names;

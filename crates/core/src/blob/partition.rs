@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ringbolt_disk::{Access, Buffer, Create, EntryKind, File, Fs, OpenOptions};
 
+use crate::blob::failure::{self, in_partition};
+use crate::blob::lock;
 use crate::blob::names::{self, Key};
-use crate::blob::{failure, lock};
 use crate::directory;
 use crate::error::{Code, Error, Result};
 use crate::format::blob::{Finding, HEADER_BYTES_MAX, Header, Layout};
@@ -44,6 +45,7 @@ pub(crate) struct Prepared {
 /// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CREATION_FAILED`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`,
 /// `ERR_BLOB_CORRUPT`, `ERR_BLOB_VERSION_MISMATCH`.
 pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Result<Prepared> {
+    check_versions(key, wanted.versions)?;
     let partition_is_new = make_partition(fs, root, key, wanted)?;
     let path = key.path(root);
     let opening = |error| failure::of_blob(Code::BlobOpenFailed, "opening", key, error);
@@ -96,6 +98,16 @@ pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resu
     Ok(Prepared { file, header, size, is_new, partition_is_new })
 }
 
+/// Whether there is a version that its opener takes. Nothing is to be made for one that there is not.
+fn check_versions(key: &Key, (least, largest): (u16, u16)) -> Result<()> {
+    if least <= largest {
+        return Ok(());
+    }
+    let message = format!("opening the blob {key}: no version is in `versions`, {least} to {largest}");
+    Err(failure::about(&Error::new(Code::BlobVersionMismatch, message), key)
+        .with(|details| details.expected = Some(format!("{least} to {largest}"))))
+}
+
 /// Whether a blob's version is one that its opener takes.
 ///
 /// # Errors
@@ -117,19 +129,16 @@ pub(crate) fn check_version(key: &Key, found: u16, (least, largest): (u16, u16))
 /// Remove a blob's name.
 ///
 /// # Errors
-/// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`.
+/// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`.
 pub(crate) fn remove(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
+    let removing = |error| failure::of_blob(Code::BlobOpenFailed, "removing", key, error);
+    let directory = root.join(key.partition());
+    check_directory(key.partition(), &directory, fs.stat(&directory).map_err(removing)?)?;
     let path = key.path(root);
     match fs.remove(&path) {
         Ok(()) => Ok(()),
-        Err(error) if error.is_not_found() => {
-            let directory = root.join(key.partition());
-            match fs.stat(&directory) {
-                Ok(None) => Err(partition_missing(key.partition(), &directory)),
-                _ => Err(missing(key, &path)),
-            }
-        }
-        Err(error) => Err(failure::of_blob(Code::BlobOpenFailed, "removing", key, error)),
+        Err(error) if error.is_not_found() => Err(missing(key, &path)),
+        Err(error) => Err(removing(error)),
     }
 }
 
@@ -229,18 +238,29 @@ fn make_partition(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resul
 }
 
 fn list(fs: &dyn Fs, partition: &str, directory: &Path) -> Result<Vec<ringbolt_disk::Entry>> {
+    let listing = |error| {
+        let doing = format!("listing the partition {partition}");
+        in_partition(&failure::of_store(Code::BlobStoreIo, &doing, error), partition)
+    };
+    check_directory(partition, directory, fs.stat(directory).map_err(listing)?)?;
     match fs.list(directory) {
-        Ok(entries) => Ok(entries),
         Err(error) if error.is_not_found() => Err(partition_missing(partition, directory)),
-        Err(error) => {
-            let doing = format!("listing the partition {partition}");
-            Err(in_partition(&failure::of_store(Code::BlobStoreIo, &doing, error), partition))
-        }
+        listed => listed.map_err(listing),
     }
 }
 
-fn in_partition(error: &Error, partition: &str) -> Error {
-    error.clone().with(|details| details.partition = Some(partition.to_owned()))
+/// A symbolic link would lead to what is not the store's.
+fn check_directory(partition: &str, directory: &Path, kind: Option<EntryKind>) -> Result<()> {
+    match kind {
+        Some(EntryKind::Directory) => Ok(()),
+        None => Err(partition_missing(partition, directory)),
+        Some(_) => {
+            let reason = "it is no directory".to_owned();
+            let message = format!("the partition {partition} is corrupt: {reason}; move it elsewhere");
+            let error = Error::new(Code::BlobPartitionCorrupt, message).path(directory);
+            Err(in_partition(&error, partition).with(|details| details.reason = Some(reason)))
+        }
+    }
 }
 
 fn missing(key: &Key, path: &Path) -> Error {

@@ -60,6 +60,14 @@ impl Place {
         self.root().join(path)
     }
 
+    pub(crate) fn make_dir(&self, path: impl AsRef<Path>) {
+        let path = self.path(path);
+        match self {
+            Self::Sim(sim) => sim.make_dir(path),
+            Self::Real(_) => std::fs::create_dir_all(path).expect("makes"),
+        }
+    }
+
     pub(crate) fn write(&self, path: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
         let path = self.path(path);
         match self {
@@ -68,6 +76,43 @@ impl Place {
                 std::fs::create_dir_all(path.parent().expect("in the root")).expect("makes");
                 std::fs::write(path, bytes).expect("writes");
             }
+        }
+    }
+
+    pub(crate) fn remove_file(&self, path: impl AsRef<Path>) {
+        let path = self.path(path);
+        match self {
+            Self::Sim(sim) => sim.remove_file(path),
+            Self::Real(_) => std::fs::remove_file(path).expect("removes"),
+        }
+    }
+
+    pub(crate) fn remove_dir(&self, path: impl AsRef<Path>) {
+        let path = self.path(path);
+        match self {
+            Self::Sim(sim) => sim.disk().fs.remove_dir(&path).expect("removes"),
+            Self::Real(_) => std::fs::remove_dir(path).expect("removes"),
+        }
+    }
+
+    /// Whether the store's directory is there.
+    pub(crate) fn exists(&self) -> bool {
+        match self {
+            Self::Sim(sim) => sim.disk().fs.stat(&self.root()).expect("looks").is_some(),
+            Self::Real(_) => self.root().exists(),
+        }
+    }
+
+    /// Close the store and open it again.
+    pub(crate) fn reopen(&self, desk: Desk) -> Desk {
+        desk.close();
+        self.open()
+    }
+
+    pub(crate) fn read(&self, path: impl AsRef<Path>) -> Vec<u8> {
+        match self {
+            Self::Sim(sim) => sim.read_file(self.path(path)),
+            Self::Real(_) => std::fs::read(self.path(path)).expect("reads"),
         }
     }
 
@@ -88,6 +133,10 @@ impl Place {
 
     pub(crate) fn options(&self) -> Options {
         Options { lock_timeout: Duration::from_millis(20), ..Options::new(self.root()) }
+    }
+
+    pub(crate) fn open(&self) -> Desk {
+        self.open_with(self.options()).expect("opens")
     }
 
     pub(crate) fn open_in(&self, layout: Layout) -> Desk {
@@ -207,6 +256,11 @@ impl Desk {
     pub(crate) fn contents(&mut self, blob: u32) -> Vec<u8> {
         let length = usize::try_from(self.size(blob)).expect("64 bits");
         self.read(blob, 0, length, true)
+    }
+
+    pub(crate) fn remove(&mut self, partition: &str, name: Option<&[u8]>) -> Result<(), Error> {
+        let (partition, name) = (partition.to_owned(), name.map(<[u8]>::to_vec));
+        self.ask(Request::Remove { partition, name }).map(|answer| assert!(matches!(answer, Answer::Done)))
     }
 
     pub(crate) fn scan(&mut self, partition: &str) -> Result<Vec<Vec<u8>>, Error> {
