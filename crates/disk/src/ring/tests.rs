@@ -5,9 +5,14 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 
+use io_uring_07::opcode;
+
+use super::request::Verdict;
+use super::sender::PER_ENTER;
+use super::slots::Slots;
 use super::*;
 use crate::os::{OsFile, OsFs};
-use crate::{Buffer, GRAIN, OpenOptions, WriteMode};
+use crate::{Buffer, File, GRAIN, Job, OpenOptions, Outcome, WriteMode};
 
 fn file_in(dir: &Path) -> File {
     OsFs.open(&dir.join("file"), OpenOptions::replace(0o600)).unwrap()
@@ -326,6 +331,38 @@ fn a_ring_that_the_kernel_does_not_know_any_more_answers_everybody() {
         assert_eq!((error.syscall, error.errno), ("io_uring_enter", Errno::IO.raw_os_error()));
     }
     drop(ring);
+}
+
+#[test]
+fn who_finds_a_sender_leaves_the_operation_to_it_and_the_reaper_relieves_it() {
+    // Goal: no caller waits for another's system call, and none sends for all as long as they come. Method: we are
+    // the one who is in the kernel, for as long as we say.
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_in(dir.path());
+    let (ring, hears) = ring(1);
+    let (op, mut writer) = endless(1);
+    ring.submit(&mut vec![op]);
+    ring.shared.lock().sender = Sender::Somebody;
+    ring.submit(&mut vec![(Token(2), read(&file, 1))]);
+    assert_eq!(ring.shared.lock().queue.len(), 1, "it is ours to send");
+    // Room is made, by the reaper; it tells before it asks.
+    writer.write_all(b"bytes").unwrap();
+    assert_eq!(hear(&hears).token, Token(1));
+    let start = std::time::Instant::now();
+    loop {
+        let mut state = ring.shared.lock();
+        assert_eq!(state.queue.len(), 1);
+        if state.sender == Sender::Relieved {
+            // Back from the kernel.
+            state.sender = Sender::Nobody;
+            ring.shared.turn.notify_all();
+            break;
+        }
+        drop(state);
+        assert!(start.elapsed() < Duration::from_mins(1), "nobody relieves us");
+        std::thread::yield_now();
+    }
+    assert_eq!(hear(&hears).token, Token(2));
 }
 
 #[test]
