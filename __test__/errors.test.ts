@@ -1,15 +1,8 @@
 import { inspect } from 'node:util'
 import { expect, test, vi } from 'vitest'
-import {
-  BackendError,
-  errorCodes,
-  errorOf,
-  outcomeUnknown,
-  poisoned,
-  RingboltError,
-  WalError,
-} from '../src/errors.js'
+import { BackendError, BlobError, errorCodes, errorOf, RingboltError, WalError } from '../src/errors.js'
 import { native } from '../src/native.js'
+import { outcomeUnknown, poisoned } from '../src/wal-errors.js'
 
 test('the_codes_in_rust_are_those_in_typescript', () => {
   expect([...errorCodes].sort()).toEqual(native.codes().sort())
@@ -39,6 +32,25 @@ test('a_failure_becomes_an_error_of_its_class_with_what_applies_and_its_causes',
   expect((error.cause as Error).cause).toMatchObject({ code: 'ERR_WAL_IO', errno: -5, syscall: 'pwritev2' })
   expect(((error.cause as Error).cause as Error).cause).toBeUndefined()
   expect(errorOf({ code: 'ERR_BACKEND_UNAVAILABLE', message: '', causes: [] })).toBeInstanceOf(BackendError)
+})
+
+test('an_error_of_a_blob_tells_which_blob_with_its_name_as_bytes', () => {
+  const error = errorOf({
+    code: 'ERR_BLOB_WRITE_FAILED',
+    message: 'write',
+    partition: 'p',
+    blobName: [0x61, 0xff],
+    errno: -28,
+    offset: 10,
+    length: 5,
+    bytesDone: 3,
+    causes: [{ code: 'ERR_BLOB_SYNC_FAILED', message: 'sync', causes: [] }],
+  })
+  expect(error).toBeInstanceOf(BlobError)
+  expect(error instanceof WalError).toBe(false)
+  expect(error).toMatchObject({ name: 'BlobError', partition: 'p', offset: 10, length: 5, bytesDone: 3 })
+  expect(error.blobName).toEqual(Buffer.from([0x61, 0xff]))
+  expect(error.cause).toBeInstanceOf(BlobError)
 })
 
 test('what_the_kernel_said_shows_on_what_follows_from_it', () => {

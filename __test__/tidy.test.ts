@@ -7,13 +7,15 @@ import { root } from './helpers.js'
 /** From the top down. A file imports only from floors below its own. */
 const floors = [
   ['index'],
-  ['wal', 'key-value-wal'],
-  ['collected', 'entry', 'figures', 'whole-log'],
-  ['records'],
-  ['log'],
-  ['environment', 'options', 'staging', 'waiters'],
-  ['native'],
+  ['wal', 'key-value-wal', 'blob-store'],
+  ['blob-handle', 'blob-figures'],
+  ['collected', 'entry', 'figures', 'whole-log', 'blob', 'blob-streams'],
+  ['records', 'store'],
+  ['log', 'blob-options'],
+  ['environment', 'options', 'staging', 'waiters', 'calls', 'blob-errors', 'wal-errors'],
+  ['in-place', 'native'],
   ['errors'],
+  ['argument-errors'],
 ]
 
 const source = join(root, 'src')

@@ -9,7 +9,7 @@
  *   └──────┴──────────┴────────┴──────────┴─────────┘
  * ```
  */
-import { invalidArgType, outOfRange } from './errors.js'
+import { invalidArgType, outOfRange } from './argument-errors.js'
 import { byteLengthOf, bytesOf } from './staging.js'
 
 /** What goes into a key-value log. */

@@ -1,41 +1,43 @@
 /**
- * What the logs of one JavaScript thread share: the road on which news of them comes in, and the one thing that
- * keeps the event loop alive while somebody waits.
+ * What the logs and stores of one JavaScript thread share: the road on which news of them comes in, and the one thing
+ * that keeps the event loop alive while somebody waits.
  */
 import { setInterval } from 'node:timers'
-import { type NativeWalOptions, native } from './native.js'
+import { turnBegins } from './in-place.js'
+import { native } from './native.js'
 
-/** Somebody who looks at a log's watermarks when there is news of it. */
+/** Somebody who looks at a log or a store when there is news of it. */
 export interface Watcher {
   look(): void
 }
 
-/** Logs whose service may still be running. They are let go of when it has ended, so every promise settles. */
+/** Of services that may still be running. They are let go of when those have ended, so every promise settles. */
 const watchers = new Map<number, Watcher>()
 
 let environment: number | undefined
 
-/** Start to open a log natively; `watcher` looks whenever there is news. Returns the log's number. */
-export function openNative(watcher: Watcher, options: NativeWalOptions): number {
+/** Start to open something natively; `watcher` looks whenever there is news. Returns its number. */
+export function openNative(watcher: Watcher, open: (environment: number) => number): number {
   // Made at the first open: who only wants the types, or the error classes, pays nothing.
   environment ??= native.createEnvironment(takeNews)
-  const id = native.openWal(environment, options)
+  const id = open(environment)
   // News come by a turn of the event loop, so none was missed.
   watchers.set(id, watcher)
   return id
 }
 
-/** No more news of this log. */
+/** No more news of this one. */
 export function forget(id: number): void {
   watchers.delete(id)
 }
 
 function takeNews(): void {
+  turnBegins()
   for (const id of native.takeNews(environment as number)) {
     try {
       watchers.get(id)?.look()
     } catch (error) {
-      // A mistake of ours. It surfaces as uncaught, and the other logs still get their news.
+      // A mistake of ours. It surfaces as uncaught, and the others still get their news.
       process.nextTick(() => {
         throw error
       })

@@ -19,11 +19,35 @@ export type WalErrorCode =
   | 'ERR_WAL_TRUNCATED'
   | 'ERR_WAL_IO'
 
+/** What can go wrong with blobs. */
+export type BlobErrorCode =
+  | 'ERR_BLOB_PARTITION_NAME_INVALID'
+  | 'ERR_BLOB_NAME_INVALID'
+  | 'ERR_BLOB_PARTITION_MISSING'
+  | 'ERR_BLOB_PARTITION_CORRUPT'
+  | 'ERR_BLOB_PARTITION_CREATION_FAILED'
+  | 'ERR_BLOB_MISSING'
+  | 'ERR_BLOB_OPEN_FAILED'
+  | 'ERR_BLOB_CORRUPT'
+  | 'ERR_BLOB_VERSION_MISMATCH'
+  | 'ERR_BLOB_INSUFFICIENT_LENGTH'
+  | 'ERR_BLOB_OFFSET_OVERFLOW'
+  | 'ERR_BLOB_READ_FAILED'
+  | 'ERR_BLOB_WRITE_FAILED'
+  | 'ERR_BLOB_RESIZE_FAILED'
+  | 'ERR_BLOB_SYNC_FAILED'
+  | 'ERR_BLOB_POISONED'
+  | 'ERR_BLOB_CLOSED'
+  | 'ERR_BLOB_STORE_CLOSED'
+  | 'ERR_BLOB_STORE_LOCKED'
+  | 'ERR_BLOB_STORE_NOT_FOUND'
+  | 'ERR_BLOB_STORE_IO'
+
 /** What can go wrong with a backend. */
 export type BackendErrorCode = 'ERR_BACKEND_UNAVAILABLE'
 
 /** Every code of every class. */
-export type RingboltErrorCode = WalErrorCode | BackendErrorCode
+export type RingboltErrorCode = WalErrorCode | BlobErrorCode | BackendErrorCode
 
 /**
  * What is known about an error besides its code. Only what applies is there; which that is, the code tells
@@ -40,13 +64,21 @@ export interface ErrorDetails {
   reason?: string
   /** The number of the damaged segment. */
   segment?: number
-  /** The offset in that file, in bytes. */
+  /** The offset in that file, or in that blob, in bytes. */
   offset?: number
+  /** The partition of the blob. */
+  partition?: string
+  /** The name of the blob (`name` is the error's own). */
+  blobName?: Uint8Array
+  /** How many bytes were asked for, from `offset` on. */
+  length?: number
+  /** How many of them were done before it failed. */
+  bytesDone?: number
   /** The first LSN concerned: of damage, or the oldest that can still be read (`ERR_WAL_TRUNCATED`). */
   firstLsn?: number
   /** The last LSN concerned. */
   lastLsn?: number
-  /** The size asked for, in bytes. */
+  /** The size asked for, in bytes; of a read past the end (`ERR_BLOB_INSUFFICIENT_LENGTH`), the blob's size. */
   size?: number
   /** The limit it is above, in bytes. */
   limit?: number
@@ -61,14 +93,16 @@ export interface ErrorDetails {
 }
 
 /** An error as the crossing hands it over: data, the chain of its causes laid out nearest first. */
-export interface Failure extends Omit<ErrorDetails, 'cause'> {
+export interface Failure extends Omit<ErrorDetails, 'cause' | 'blobName'> {
   code: string
   message: string
+  blobName?: ArrayLike<number>
   causes: readonly Failure[]
 }
 
 const ringboltBrand = Symbol.for('ringbolt.RingboltError')
 const walBrand = Symbol.for('ringbolt.WalError')
+const blobBrand = Symbol.for('ringbolt.BlobError')
 const backendBrand = Symbol.for('ringbolt.BackendError')
 
 /**
@@ -94,6 +128,10 @@ export class RingboltError extends Error {
   declare readonly reason?: string
   declare readonly segment?: number
   declare readonly offset?: number
+  declare readonly partition?: string
+  declare readonly blobName?: Uint8Array
+  declare readonly length?: number
+  declare readonly bytesDone?: number
   declare readonly firstLsn?: number
   declare readonly lastLsn?: number
   declare readonly size?: number
@@ -141,6 +179,39 @@ export class WalError extends RingboltError {
   }
 }
 
+/**
+ * An error of a blob or of a store of blobs. Which blob it is about, `partition` and `blobName` tell.
+ *
+ * | code | when |
+ * | --- | --- |
+ * | `ERR_BLOB_PARTITION_NAME_INVALID` | not 1 to 255 of the characters `A-Z`, `a-z`, `0-9`, `_` and `-` |
+ * | `ERR_BLOB_NAME_INVALID` | not 1 to 127 bytes, or a string with a lone surrogate |
+ * | `ERR_BLOB_PARTITION_MISSING` | there is no such partition, and none was to be made |
+ * | `ERR_BLOB_PARTITION_CORRUPT` | something lies in it that is no blob: `path` |
+ * | `ERR_BLOB_PARTITION_CREATION_FAILED` | its directory cannot be made: `errno` |
+ * | `ERR_BLOB_MISSING` | there is no such blob, and none was to be made |
+ * | `ERR_BLOB_OPEN_FAILED` | its file cannot be opened: `errno` |
+ * | `ERR_BLOB_CORRUPT` | its header is no blob's: `reason` |
+ * | `ERR_BLOB_VERSION_MISMATCH` | it has another version than was asked for: `expected`, `found` |
+ * | `ERR_BLOB_INSUFFICIENT_LENGTH` | a read past the end: `offset`, `length`, `size` |
+ * | `ERR_BLOB_OFFSET_OVERFLOW` | an offset, a size or an end is past 2^53 - 1 |
+ * | `ERR_BLOB_READ_FAILED`, `ERR_BLOB_WRITE_FAILED` | `errno`, `syscall`, `offset`, `bytesDone` |
+ * | `ERR_BLOB_RESIZE_FAILED`, `ERR_BLOB_SYNC_FAILED` | `errno`, `syscall` |
+ * | `ERR_BLOB_POISONED` | a flush of this blob failed before: `cause`; see `BlobHandle.sync` |
+ * | `ERR_BLOB_CLOSED` | called after the handle's `close()` |
+ * | `ERR_BLOB_STORE_CLOSED` | called after the store's `close()` |
+ * | `ERR_BLOB_STORE_LOCKED` | somebody else has the store open: `pid` |
+ * | `ERR_BLOB_STORE_NOT_FOUND` | there is no store, and `create` is false |
+ * | `ERR_BLOB_STORE_IO` | any other error of the system: `errno`, `syscall`, `path` |
+ */
+export class BlobError extends RingboltError {
+  declare readonly code: BlobErrorCode
+
+  constructor(code: BlobErrorCode, message: string, details?: ErrorDetails) {
+    super(code, message, details)
+  }
+}
+
 /** A backend, or the whole native part, cannot be had: `reason`, and `errno` where the kernel spoke. */
 export class BackendError extends RingboltError {
   declare readonly code: BackendErrorCode
@@ -153,6 +224,7 @@ export class BackendError extends RingboltError {
 for (const [type, name, brand] of [
   [RingboltError, 'RingboltError', ringboltBrand],
   [WalError, 'WalError', walBrand],
+  [BlobError, 'BlobError', blobBrand],
   [BackendError, 'BackendError', backendBrand],
 ] as const) {
   // On the prototype and not enumerable, as the built-in errors have it: `inspect` shows the name once, the brand never.
@@ -183,7 +255,31 @@ const classes = {
   ERR_WAL_NO_SPACE: WalError,
   ERR_WAL_TRUNCATED: WalError,
   ERR_WAL_IO: WalError,
-} as const satisfies Record<RingboltErrorCode, typeof RingboltError | typeof WalError | typeof BackendError>
+  ERR_BLOB_PARTITION_NAME_INVALID: BlobError,
+  ERR_BLOB_NAME_INVALID: BlobError,
+  ERR_BLOB_PARTITION_MISSING: BlobError,
+  ERR_BLOB_PARTITION_CORRUPT: BlobError,
+  ERR_BLOB_PARTITION_CREATION_FAILED: BlobError,
+  ERR_BLOB_MISSING: BlobError,
+  ERR_BLOB_OPEN_FAILED: BlobError,
+  ERR_BLOB_CORRUPT: BlobError,
+  ERR_BLOB_VERSION_MISMATCH: BlobError,
+  ERR_BLOB_INSUFFICIENT_LENGTH: BlobError,
+  ERR_BLOB_OFFSET_OVERFLOW: BlobError,
+  ERR_BLOB_READ_FAILED: BlobError,
+  ERR_BLOB_WRITE_FAILED: BlobError,
+  ERR_BLOB_RESIZE_FAILED: BlobError,
+  ERR_BLOB_SYNC_FAILED: BlobError,
+  ERR_BLOB_POISONED: BlobError,
+  ERR_BLOB_CLOSED: BlobError,
+  ERR_BLOB_STORE_CLOSED: BlobError,
+  ERR_BLOB_STORE_LOCKED: BlobError,
+  ERR_BLOB_STORE_NOT_FOUND: BlobError,
+  ERR_BLOB_STORE_IO: BlobError,
+} as const satisfies Record<
+  RingboltErrorCode,
+  typeof RingboltError | typeof WalError | typeof BlobError | typeof BackendError
+>
 
 /** Every code there is. */
 export const errorCodes: readonly RingboltErrorCode[] = Object.keys(classes) as RingboltErrorCode[]
@@ -199,115 +295,14 @@ export function errorOf(failure: Failure, firstNumber = 1): RingboltError {
 }
 
 function errorAlone(failure: Failure, cause: RingboltError | undefined, firstNumber: number): RingboltError {
-  const { code, message, causes: _, ...details } = failure
+  const { code, message, causes: _, blobName, ...known } = failure
+  const details: ErrorDetails = known
   const { firstLsn, lastLsn } = details
   if (firstLsn !== undefined) details.firstLsn = firstLsn + firstNumber - 1
   if (lastLsn !== undefined) details.lastLsn = lastLsn + firstNumber - 1
+  // An array of numbers, as it crosses.
+  if (blobName !== undefined) details.blobName = Buffer.from(blobName)
   // The list below may only differ from ours by a mistake that a test catches; then the base class serves.
   const type = (classes as Record<string, new (...all: never) => RingboltError>)[code] ?? RingboltError
   return new type(...([code, message, { ...details, cause }] as never))
-}
-
-/**
- * An append was in flight when the log failed, and nobody can tell what became of it. What the kernel said
- * shows on this error too.
- */
-export function outcomeUnknown(cause: RingboltError): WalError {
-  return new WalError(
-    'ERR_WAL_OUTCOME_UNKNOWN',
-    `the log failed with this call in flight: its records may or may not be there after the next open (${cause.message})`,
-    because(cause),
-  )
-}
-
-/** The log failed before this call. */
-export function poisoned(cause: RingboltError): WalError {
-  return new WalError(
-    'ERR_WAL_POISONED',
-    `the log failed before and takes no more work: close it and open it again (${cause.message})`,
-    because(cause),
-  )
-}
-
-/** The log was closed before this call. */
-export function closed(directory: string): WalError {
-  return new WalError('ERR_WAL_CLOSED', `the log in ${directory} is closed`, { path: directory })
-}
-
-/** A record that no segment, or no reader of the format, takes. */
-export function recordTooLarge(size: number, limit: number, format: 'segments' | 'entries'): WalError {
-  const advice =
-    format === 'segments' ? ', a quarter of a segment: raise segmentBytes, or split it' : ': split it'
-  const message = `a record of ${size} bytes is above the limit of ${limit}${advice}`
-  return new WalError('ERR_WAL_RECORD_TOO_LARGE', message, { size, limit })
-}
-
-/** A batch that cannot be written as one; each record counts four bytes more. */
-export function batchTooLarge(size: number, limit: number, format: 'segments' | 'entries'): WalError {
-  const advice = format === 'segments' ? ', half a segment: raise segmentBytes, or split it' : ': split it'
-  const message = `a batch of ${size} bytes (4 more a record) is above the limit of ${limit}${advice}`
-  return new WalError('ERR_WAL_RECORD_TOO_LARGE', message, { size, limit })
-}
-
-/** What is asked for would make the queue longer than it may be. */
-export function queueFull(size: number, limit: number): WalError {
-  return new WalError(
-    'ERR_WAL_QUEUE_FULL',
-    `${size} bytes would wait to be written, above the limit of ${limit}: wait for drained(), or raise queueBytesMax`,
-    { size, limit },
-  )
-}
-
-function because(cause: RingboltError): ErrorDetails {
-  const details: ErrorDetails = { cause }
-  if (cause.errno !== undefined) details.errno = cause.errno
-  if (cause.syscall !== undefined) details.syscall = cause.syscall
-  if (cause.path !== undefined) details.path = cause.path
-  if (cause.offset !== undefined) details.offset = cause.offset
-  return details
-}
-
-/** An argument is not what it must be; worded and coded as Node's own. */
-export function invalidArgType(name: string, expected: string, value: unknown): TypeError {
-  const what = name.includes('.') ? 'property' : 'argument'
-  return withCode(
-    new TypeError(`The "${name}" ${what} must be ${expected}. Received ${received(value)}`),
-    'ERR_INVALID_ARG_TYPE',
-  )
-}
-
-/** An argument is outside its range; worded and coded as Node's own. */
-export function outOfRange(name: string, expected: string, value: unknown): RangeError {
-  return withCode(
-    new RangeError(
-      `The value of "${name}" is out of range. It must be ${expected}. Received ${received(value)}`,
-    ),
-    'ERR_OUT_OF_RANGE',
-  )
-}
-
-function withCode<E extends Error>(error: E, code: string): E {
-  return Object.defineProperty(error, 'code', {
-    value: code,
-    enumerable: true,
-    writable: true,
-    configurable: true,
-  })
-}
-
-function received(value: unknown): string {
-  switch (typeof value) {
-    case 'undefined':
-      return 'undefined'
-    case 'function':
-      return `function ${value.name}`
-    case 'string':
-      return value.length > 28 ? `'${value.slice(0, 25)}...'` : `'${value}'`
-    case 'bigint':
-      return `${value}n`
-    case 'object':
-      return value === null ? 'null' : `an instance of ${value.constructor?.name ?? 'Object'}`
-    default:
-      return String(value)
-  }
 }

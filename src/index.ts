@@ -4,10 +4,24 @@
  * @packageDocumentation
  */
 
+export type { BlobLatency, BlobStats } from './blob-figures.js'
+export { BlobHandle, type Bytes } from './blob-handle.js'
+export type {
+  BlobOpenOptions,
+  BlobRange,
+  BlobReadOptions,
+  BlobReadStreamOptions,
+  BlobStoreOptions,
+  BlobWriteOptions,
+  BlobWriteStreamOptions,
+} from './blob-options.js'
+export { BlobStore } from './blob-store.js'
 export type { KeyValueEntry, KeyValueRecord } from './entry.js'
 export {
   BackendError,
   type BackendErrorCode,
+  BlobError,
+  type BlobErrorCode,
   type ErrorDetails,
   RingboltError,
   type RingboltErrorCode,

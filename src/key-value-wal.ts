@@ -1,7 +1,8 @@
 /**
  * The key-value log as users see it: a `Log` of entries, whose sequences count from 0 where LSNs count from 1.
  */
-import { collected } from './collected.js'
+import { invalidArgType, outOfRange } from './argument-errors.js'
+import { collectedLogs } from './collected.js'
 import {
   decodeEntry,
   deleteOf,
@@ -12,7 +13,7 @@ import {
   type Parts,
   putOf,
 } from './entry.js'
-import { invalidArgType, outOfRange, WalError } from './errors.js'
+import { WalError } from './errors.js'
 import { recoveryOf, statsOf, type WalRecovery, type WalStats } from './figures.js'
 import { Log, type WalRange } from './log.js'
 import {
@@ -73,7 +74,7 @@ export class KeyValueWal implements AsyncDisposable {
   private constructor(log: Log, ack: Ack) {
     this.#log = log
     this.#ack = ack
-    collected.register(this, log, this)
+    collectedLogs.register(this, log, this)
   }
 
   /**
@@ -379,7 +380,7 @@ export class KeyValueWal implements AsyncDisposable {
    * ```
    */
   close(): Promise<void> {
-    collected.unregister(this)
+    collectedLogs.unregister(this)
     return this.#log.close()
   }
 

@@ -14,20 +14,9 @@
  * How it ends: `open ─▶ closing ─▶ ended`, or `open ─▶ failed ─▶ ended`. In `closing` the service drains, so
  * everything settles as asked; in `failed` everything pending was rejected at once.
  */
+import { outOfRange } from './argument-errors.js'
 import { forget, holdLoop, letLoopGo, openNative, type Watcher } from './environment.js'
-import {
-  batchTooLarge,
-  closed,
-  errorOf,
-  type Failure,
-  outcomeUnknown,
-  outOfRange,
-  poisoned,
-  queueFull,
-  type RingboltError,
-  recordTooLarge,
-  WalError,
-} from './errors.js'
+import { errorOf, type Failure, type RingboltError, WalError } from './errors.js'
 import {
   type NativeOpened,
   type NativeReader,
@@ -37,9 +26,10 @@ import {
   Phase,
   Status,
 } from './native.js'
-import { type Format, firstNumberOf, type OpenRequest, throwIfAborted } from './options.js'
+import { type Format, firstNumberOf, type OpenRequest } from './options.js'
 import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
-import { type Deferred, deferred, Waiters } from './waiters.js'
+import { type Deferred, deferred, type Settle, untilAborted, Waiters } from './waiters.js'
+import { batchTooLarge, closed, outcomeUnknown, poisoned, queueFull, recordTooLarge } from './wal-errors.js'
 
 /** At most this much is collected before it is handed over in the middle of a tick. Every batch limit is above. */
 const stagingBytesMax = 256 * 1024
@@ -106,7 +96,7 @@ export class Log implements Watcher {
   #answers = 0
 
   #opened: NativeOpened | undefined
-  #opening: { resolve: (log: Log) => void; reject: (reason: unknown) => void } | undefined
+  #opening: Settle<Log> | undefined
   #openFailure: RingboltError | undefined
   /** The first error, once there is one. Only ever set once. */
   #failure: RingboltError | undefined
@@ -129,35 +119,21 @@ export class Log implements Watcher {
     this.#queueBytesMax = request.queueBytesMax
     this.#format = request.format
     this.#onProgress = onProgress
-    this.#id = openNative(this, options)
+    this.#id = openNative(this, environment => native.openWal(environment, options))
   }
 
   /** Open a log. A signal ends the waiting; the log is then closed as soon as it is open. */
   static open(request: OpenRequest): Promise<Log> {
-    const { signal } = request
-    throwIfAborted(signal)
-    return new Promise<Log>((resolve, reject) => {
+    return untilAborted(request.signal, opening => {
       const log = new Log(request)
       log.#hold()
-      if (signal === undefined) {
-        log.#opening = { resolve, reject }
-        return
-      }
-      const abort = () => {
+      log.#opening = opening
+      return () => {
         log.#opening = undefined
         log.#onProgress = undefined
         // Nobody is left to hear how that went.
         log.close().catch(() => {})
-        reject(signal.reason)
       }
-      signal.addEventListener('abort', abort, { once: true })
-      const settled =
-        <T>(settle: (value: T) => void) =>
-        (value: T) => {
-          signal.removeEventListener('abort', abort)
-          settle(value)
-        }
-      log.#opening = { resolve: settled(resolve), reject: settled(reject) }
     })
   }
 

@@ -6,11 +6,14 @@ import type * as binding from '#binding'
 import { BackendError } from './errors.js'
 
 export type {
+  NativeBlobAnswer,
+  NativeBlobStats,
   NativeExtent,
   NativeOpened,
   NativeReader,
   NativeReport,
   NativeSegment,
+  NativeStoreOptions,
   NativeWalOptions,
   NativeWalStats,
 } from '#binding'

@@ -3,12 +3,13 @@
  */
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { BackendError, invalidArgType, outOfRange } from './errors.js'
+import { invalidArgType, outOfRange } from './argument-errors.js'
+import { BackendError } from './errors.js'
 
 /** When a promise of `append` resolves: `'durable'` once a power cut cannot take it, `'written'` once a crash of the process cannot. */
 export type Ack = 'durable' | 'written'
 
-/** What runs a log. */
+/** What runs a log or a store of blobs. */
 export type Backend = 'io_uring' | 'threads'
 
 /** How to open a log. Each is optional. */
@@ -154,7 +155,7 @@ const MiB = 1024 * 1024
 const grain = 4096
 
 /** The longest a timer or a lock can be told to wait, in milliseconds: about 24 days, as in Node. */
-const millisecondsMax = 2 ** 31 - 1
+export const millisecondsMax = 2 ** 31 - 1
 
 /** Which of the two formats a log's files have. */
 export type Format = 'segments' | 'entries'
@@ -237,14 +238,18 @@ function commonRequest(directory: string, given: Given<keyof WalOptions>): Commo
     onProgress: functionOf('options.onProgress', given.onProgress),
     signal: signalOf('options.signal', given.signal),
   }
-  if (backend === 'threads') {
-    throw new BackendError(
-      'ERR_BACKEND_UNAVAILABLE',
-      "the backend 'threads' cannot be had: this version of ringbolt does not have it yet; use 'io_uring' or 'auto'",
-      { reason: 'this version does not have it yet' },
-    )
-  }
+  refuseThreads(backend)
   return request
+}
+
+/** @throws BackendError if what this version does not have was named. */
+export function refuseThreads(backend: 'auto' | Backend): void {
+  if (backend !== 'threads') return
+  throw new BackendError(
+    'ERR_BACKEND_UNAVAILABLE',
+    "the backend 'threads' cannot be had: this version of ringbolt does not have it yet; use 'io_uring' or 'auto'",
+    { reason: 'this version does not have it yet' },
+  )
 }
 
 /** Which records to read, checked. `undefined` stands for the oldest kept and the newest durable one. */
@@ -313,15 +318,22 @@ export function directoryOf(value: unknown, name = 'directory'): string {
 }
 
 /** An object that may have these properties, of whatever type. */
-type Given<K extends string> = { readonly [key in K]?: unknown }
+export type Given<K extends string> = { readonly [key in K]?: unknown }
 
-function objectOf<K extends string>(name: string, value: unknown): Given<K> {
+/** An object, or nothing. */
+export function objectOf<K extends string>(name: string, value: unknown): Given<K> {
   if (value === undefined) return {}
   if (typeof value !== 'object' || value === null) throw invalidArgType(name, 'of type object', value)
   return value
 }
 
-function oneOf<const T extends string>(name: string, value: unknown, allowed: readonly T[], fallback: T): T {
+/** One of these words. */
+export function oneOf<const T extends string>(
+  name: string,
+  value: unknown,
+  allowed: readonly T[],
+  fallback: T,
+): T {
   if (value === undefined) return fallback
   if (typeof value !== 'string') throw invalidArgType(name, 'of type string', value)
   if (!(allowed as readonly string[]).includes(value)) {
@@ -330,13 +342,21 @@ function oneOf<const T extends string>(name: string, value: unknown, allowed: re
   return value as T
 }
 
-function booleanOf(name: string, value: unknown, fallback: boolean): boolean {
+/** `true` or `false`. */
+export function booleanOf(name: string, value: unknown, fallback: boolean): boolean {
   if (value === undefined) return fallback
   if (typeof value !== 'boolean') throw invalidArgType(name, 'of type boolean', value)
   return value
 }
 
-function integerOf(name: string, value: unknown, least: number, most: number, fallback: number): number {
+/** A whole number from `least` to `most`. */
+export function integerOf(
+  name: string,
+  value: unknown,
+  least: number,
+  most: number,
+  fallback: number,
+): number {
   if (value === undefined) return fallback
   if (typeof value !== 'number') throw invalidArgType(name, 'of type number', value)
   if (!Number.isSafeInteger(value)) throw outOfRange(name, 'an integer', value)
@@ -350,7 +370,8 @@ function functionOf<F extends (...args: never) => void>(name: string, value: unk
   return value as F | undefined
 }
 
-function signalOf(name: string, value: unknown): AbortSignal | undefined {
+/** An `AbortSignal`, or what looks like one. */
+export function signalOf(name: string, value: unknown): AbortSignal | undefined {
   if (value === undefined) return undefined
   // By shape, as Node does: a signal of another realm or a polyfill is a signal.
   const { aborted, addEventListener, removeEventListener } = Object(value) as Partial<AbortSignal>

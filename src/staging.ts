@@ -2,7 +2,7 @@
  * Where records are collected between two submissions: each behind its length as a little-endian u32, as a frame
  * holds them. The memory is private to this file; the native side copies it during the call that submits.
  */
-import { invalidArgType } from './errors.js'
+import { invalidArgType } from './argument-errors.js'
 
 /** Bytes in front of each record. */
 export const prefixBytes = 4

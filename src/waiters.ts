@@ -106,11 +106,15 @@ export class Waiters {
   }
 }
 
-/** A promise, and how to settle it from outside. */
-export interface Deferred<T> {
-  promise: Promise<T>
+/** How to settle a promise. */
+export interface Settle<T> {
   resolve: (value: T) => void
   reject: (reason: unknown) => void
+}
+
+/** A promise, and how to settle it from outside. */
+export interface Deferred<T> extends Settle<T> {
+  promise: Promise<T>
 }
 
 export function deferred<T>(): Deferred<T> {
@@ -121,4 +125,35 @@ export function deferred<T>(): Deferred<T> {
     reject = no
   })
   return { promise, resolve, reject }
+}
+
+/**
+ * Wait for what `begin` begins. Where a signal ends the waiting, the promise rejects with its reason, and what `begin`
+ * returned is called.
+ */
+export function untilAborted<T>(
+  signal: AbortSignal | undefined,
+  begin: (settle: Settle<T>) => () => void,
+): Promise<T> {
+  // The signal's own `throwIfAborted` is what a polyfill need not have.
+  if (signal?.aborted) throw signal.reason
+  return new Promise<T>((resolve, reject) => {
+    if (signal === undefined) {
+      begin({ resolve, reject })
+      return
+    }
+    let abandon = () => {}
+    const abort = () => {
+      abandon()
+      reject(signal.reason)
+    }
+    signal.addEventListener('abort', abort, { once: true })
+    const settled =
+      <V>(settle: (value: V) => void) =>
+      (value: V) => {
+        signal.removeEventListener('abort', abort)
+        settle(value)
+      }
+    abandon = begin({ resolve: settled(resolve), reject: settled(reject) })
+  })
 }

@@ -1,8 +1,9 @@
 /**
  * The log as users see it: arguments are checked here, `Log` does the rest.
  */
-import { collected } from './collected.js'
-import { invalidArgType, outOfRange, WalError } from './errors.js'
+import { invalidArgType, outOfRange } from './argument-errors.js'
+import { collectedLogs } from './collected.js'
+import { WalError } from './errors.js'
 import { recoveryOf, statsOf, type WalRecovery, type WalStats } from './figures.js'
 import { Log, type WalRange } from './log.js'
 import {
@@ -80,7 +81,7 @@ export class Wal implements AsyncDisposable {
   private constructor(log: Log, ack: Ack) {
     this.#log = log
     this.#ack = ack
-    collected.register(this, log, this)
+    collectedLogs.register(this, log, this)
   }
 
   /**
@@ -448,7 +449,7 @@ export class Wal implements AsyncDisposable {
    * ```
    */
   close(): Promise<void> {
-    collected.unregister(this)
+    collectedLogs.unregister(this)
     return this.#log.close()
   }
 

@@ -5,7 +5,8 @@
 import { realpath } from 'node:fs/promises'
 import { basename, dirname, join, sep } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { errorOf, type Failure, outOfRange } from './errors.js'
+import { outOfRange } from './argument-errors.js'
+import { errorOf, type Failure } from './errors.js'
 import { Log } from './log.js'
 import { type NativeExtent, type NativeReport, native } from './native.js'
 import {

@@ -51,7 +51,8 @@ fn crash_run(seed: u64) {
             End::Kill => sim.kill_at(cut),
             End::Close => {}
         }
-        if rng.random_bool(0.3) {
+        let is_struck = rng.random_bool(0.3);
+        if is_struck {
             plant_fault(&sim, &mut rng);
         }
         let layout = if rng.random() { Layout::V0 } else { Layout::V1 };
@@ -78,7 +79,13 @@ fn crash_run(seed: u64) {
             eprintln!("generation {generation}: {end:?} at step {cut}");
             model.events().iter().for_each(|event| eprintln!("  {event:?}"));
         }
-        verify(&sim, &mut model);
+        let found = look(&sim, Some(&model));
+        // What was shown was made durable first. But after a flush that failed the page cache shows bytes that no flush
+        // will ever write: then the next generation builds on what the disk has.
+        sim = sim.power_cut(rng.random());
+        let kept = look(&sim, None);
+        assert!(is_struck || kept == found, "what was shown is gone");
+        model.found(kept);
     }
 }
 
@@ -221,8 +228,8 @@ fn place(name: usize) -> (String, Vec<u8>) {
     (PARTITIONS[name % PARTITIONS.len()].to_owned(), vec![name as u8])
 }
 
-/// Open the store again, look at all there is, and let the model go on from that.
-fn verify(sim: &Sim, model: &mut Model) {
+/// Open the store again and look at all there is; the model judges it.
+fn look(sim: &Sim, model: Option<&Model>) -> [Option<Vec<u8>>; model::NAMES] {
     let mut store = Turned::open(&options(Layout::V1), sim.disk()).expect("what is left opens");
     let mut found: [Option<Vec<u8>>; model::NAMES] = Default::default();
     for (name, found) in found.iter_mut().enumerate() {
@@ -233,7 +240,9 @@ fn verify(sim: &Sim, model: &mut Model) {
             Err(error) if matches!(error.code, Code::BlobMissing | Code::BlobPartitionMissing) => None,
             other => panic!("blob {name}: {other:?}"),
         };
-        model.expected(name, |name| name % PARTITIONS.len()).check(name, found.as_deref());
+        if let Some(model) = model {
+            model.expected(name, |name| name % PARTITIONS.len()).check(name, found.as_deref());
+        }
     }
     for (partition, name) in PARTITIONS.iter().enumerate() {
         store.request(1, Request::Scan { partition: (*name).to_owned() });
@@ -249,7 +258,7 @@ fn verify(sim: &Sim, model: &mut Model) {
     store.close();
     store.finish();
     assert!(store.is_finished());
-    model.found(found);
+    found
 }
 
 fn answer(store: &mut Turned) -> Result<Answer, Error> {
@@ -267,16 +276,27 @@ fn contents(store: &mut Turned, blob: u32) -> Vec<u8> {
     }
 }
 
-#[test]
-fn what_was_promised_survives_every_crash() {
-    if let Ok(seed) = std::env::var("RINGBOLT_SEED") {
-        return crash_run(seed.parse().expect("RINGBOLT_SEED is a number"));
-    }
-    let seeds = std::env::var("RINGBOLT_SEEDS")
-        .map_or(500, |seeds| seeds.parse().expect("RINGBOLT_SEEDS is a number"));
-    for seed in 0..seeds {
+fn crash_runs(seeds: std::ops::Range<u64>) {
+    for seed in seeds {
         // The seed of a run that fails is the last one printed.
         eprintln!("seed {seed}");
         crash_run(seed);
     }
+}
+
+#[test]
+fn what_was_promised_survives_every_crash() {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
+    match number("RINGBOLT_SEED") {
+        Some(seed) => crash_run(seed),
+        None => crash_runs(0..number("RINGBOLT_SEEDS").unwrap_or(500)),
+    }
+}
+
+#[test]
+#[ignore = "a minute: ten thousand seeds"]
+fn ten_thousand_seeded_crash_runs_break_no_promise() {
+    let began = std::time::Instant::now();
+    crash_runs(0..10_000);
+    println!("10,000 seeds in {:?}: 0 promises broken", began.elapsed());
 }

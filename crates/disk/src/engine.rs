@@ -27,10 +27,10 @@ pub type OnDone = Box<dyn Fn(&mut Vec<Done>, &mut Vec<(Token, Op)>) + Send + Syn
 /// How large an engine is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// How many operations are at the disk at most. The rest waits in the engine, first in first out; its bound
-    /// is the caller's.
+    /// How many operations are at the disk at most; at least one, and an engine may have a bound of its own above
+    /// any use. The rest waits in the engine, first in first out; its bound is the caller's.
     pub depth: usize,
-    /// How many threads run jobs at most. With one of them jobs run one after another, in order.
+    /// How many threads run jobs at most; at least one. With one jobs run one after another, in order.
     pub helpers: usize,
 }
 

@@ -3,20 +3,20 @@
 //! ```text
 //!   service threads                    JavaScript thread
 //!
-//!   tell(log)  ── news += log
+//!   tell(id)   ── news += id
 //!              ── pending? no: call ─▶ callback()
-//!   tell(log)  ── news += log            │ take_news(): pending = no, then news taken out
+//!   tell(id)   ── news += id             │ take_news(): pending = no, then news taken out
 //!              ── pending? yes           ▼
-//!                                      poll each log, settle its promises
+//!                                      look at each log and store, settle its promises
 //! ```
 //!
-//! `pending` falls *before* the news are taken out. The other way round a log told of in between would wait for
+//! `pending` falls *before* the news are taken out. The other way round one told of in between would wait for
 //! a call that nobody makes; this way round the worst is a call that finds no news.
 //!
 //! The function is weak, so it never keeps the event loop alive: the facade does that, only while something is
-//! outstanding. There is one for each environment, not one for each log: then a single cleanup hook,
+//! outstanding. There is one for each environment, not one for each log or store: then a single cleanup hook,
 //! registered right behind it, is sure to run before Node takes it down (hooks run last in, first out), and
-//! opening and closing a log costs none. Nor can it keep a log alive: it carries numbers.
+//! opening and closing one costs none. Nor can it keep one alive: it carries numbers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -35,7 +35,7 @@ pub(crate) struct Road {
     pending: AtomicBool,
     /// The environment is ending: nobody is called any more.
     closed: AtomicBool,
-    /// Logs whose watermarks moved since JavaScript last looked, each once.
+    /// Logs and stores on which something happened since JavaScript last looked, each once.
     news: Mutex<Vec<u32>>,
 }
 
@@ -51,15 +51,15 @@ impl Road {
         })
     }
 
-    /// Say that there is news of `log`. From any thread; does not block.
-    pub(crate) fn tell(&self, log: u32) {
+    /// Say that there is news of a log or a store. From any thread; does not block.
+    pub(crate) fn tell(&self, id: u32) {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
         {
             let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-            if !news.contains(&log) {
-                news.push(log);
+            if !news.contains(&id) {
+                news.push(id);
             }
         }
         if !self.pending.swap(true, Ordering::AcqRel) {

@@ -23,6 +23,14 @@ pub struct NativeFailure {
     pub segment: Option<f64>,
     /// The offset in the file.
     pub offset: Option<f64>,
+    /// The partition of the blob.
+    pub partition: Option<String>,
+    /// The name of the blob.
+    pub blob_name: Option<Vec<u8>>,
+    /// How many bytes were asked for.
+    pub length: Option<f64>,
+    /// How many of them were done.
+    pub bytes_done: Option<f64>,
     /// The first LSN concerned.
     pub first_lsn: Option<f64>,
     /// The last LSN concerned.
@@ -64,6 +72,10 @@ impl NativeFailure {
             reason: error.reason.clone(),
             segment: error.segment.map(number),
             offset: error.offset.map(number),
+            partition: error.partition.clone(),
+            blob_name: error.name.clone(),
+            length: error.length.map(number),
+            bytes_done: error.bytes_done.map(number),
             first_lsn: error.first_lsn.map(number),
             last_lsn: error.last_lsn.map(number),
             size: error.size.map(number),

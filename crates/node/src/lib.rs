@@ -28,10 +28,13 @@
 //! | module | what |
 //! | --- | --- |
 //! | `wal` | the log's functions: open, submit, poll, close |
+//! | `blob` | the blob store's functions |
+//! | `store` | an open store with what JavaScript has yet to hear of it |
+//! | `staging` | JavaScript's memory, lent to the kernel: the one room with unsafe code |
 //! | `reader` | records on their way to JavaScript, from the thread pool |
 //! | `verify` | checking a whole log, on the thread pool too |
 //! | `completion` | the one road back |
-//! | `lifecycle` | who is open in this environment, and how it ends |
+//! | `lifecycle` | what is open in this environment, and how it ends |
 //! | `error` | core's errors as plain objects |
 //! | `guard` | no panic crosses |
 
@@ -46,10 +49,13 @@
     allow(dead_code, reason = "`#[napi]` registers nothing in a test, so nobody calls it there")
 )]
 
+mod blob;
 mod completion;
 mod error;
 mod guard;
 mod lifecycle;
 mod reader;
+mod staging;
+mod store;
 mod verify;
 mod wal;

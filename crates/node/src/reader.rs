@@ -40,7 +40,7 @@ enum State {
 /// it reads is settled here, and the log may close meanwhile.
 #[napi]
 pub fn open_reader(wal: u32, from: f64, to: f64) -> napi::Result<NativeReader> {
-    lifecycle::with(wal, |log| {
+    lifecycle::with_log(wal, |log| {
         let state = match log.read(whole(from), whole(to)) {
             Ok(reader) => State::Open(reader),
             Err(error) => State::Refused(error),

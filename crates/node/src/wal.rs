@@ -12,11 +12,7 @@ use ringbolt_core::wal::handle::{
 
 use crate::error::{NativeFailure, number, whole};
 use crate::guard::guard;
-use crate::lifecycle;
-
-fn with<T>(wal: u32, work: impl FnOnce(&Handle) -> T) -> napi::Result<T> {
-    lifecycle::with(wal, work)
-}
+use crate::lifecycle::{self, with_log as with};
 
 /// How to open a log: checked and completed by the facade.
 #[napi(object, object_to_js = false)]
@@ -88,7 +84,7 @@ pub(crate) fn sequences(name: &str) -> Sequences {
 /// Start to open a log; returns its number, under which its news are announced.
 #[napi]
 pub fn open_wal(environment: u32, options: NativeWalOptions) -> napi::Result<u32> {
-    guard(|| lifecycle::open(environment, options.into_core()))
+    guard(|| lifecycle::open_log(environment, options.into_core()))
 }
 
 /// Hand over the first `length` bytes of `staging`: `count` records, each behind its length as a little-endian
@@ -230,12 +226,6 @@ pub fn wait_durable(wal: u32, lsn: f64, epoch: f64) -> napi::Result<Option<Nativ
 #[napi]
 pub fn close(wal: u32) -> napi::Result<()> {
     with(wal, Handle::close)
-}
-
-/// Let go of a log whose thread has ended, and of its memory, without waiting for a garbage collection.
-#[napi]
-pub fn release(wal: u32) -> napi::Result<()> {
-    guard(|| lifecycle::release(wal))
 }
 
 /// Write where a log is into `status`, as eleven doubles: phase (0 opening, 1 open, 2 failed, 3 closed), whether its

@@ -13,13 +13,40 @@ use crate::error::{Code, Error, Result};
 /// The file whose lock is the store's: no partition can take the name, and commonware-runtime locks the same one.
 const HOLD_NAME: &str = ".hold";
 
-/// Open the store's directory; answers the lock, which is held as long as the file is.
+/// What stands in that file after a store was closed with everything in it durable. While it is open the process's
+/// number stands there. Neither is flushed: after the power was lost nothing is left that is not durable, whatever it
+/// says.
+const CLEAN: &[u8] = b"clean\n";
+
+/// A store's directory that is ours.
+#[derive(Debug)]
+pub(crate) struct Root {
+    hold: File,
+    /// Whether everything in it is durable, and nothing can come to it any more that is not ours: it is new, or who
+    /// had it before has closed it so. Otherwise a killed process's last writes may still land in its blobs, each of
+    /// which is flushed before it is shown.
+    pub(crate) is_settled: bool,
+}
+
+impl Root {
+    /// The store is closed and nothing is under way in it: let go of it. `is_durable` says whether nothing in it is
+    /// left unflushed.
+    pub(crate) fn close(self, fs: &dyn Fs, is_durable: bool) {
+        // Nobody is to be told that this process has the store: commonware-runtime locks the same file and does not write
+        // its own number over ours. Where it cannot be said to be clean, the next open flushes what it opens.
+        let said: &[u8] = if is_durable { CLEAN } else { b"" };
+        let _ = fs.set_len(&self.hold, 0).and_then(|()| fs.write_at(&self.hold, 0, &Buffer::copy_of(said)));
+    }
+}
+
+/// Open the store's directory. It is locked as long as what is returned is kept.
 ///
 /// # Errors
 /// `ERR_BLOB_STORE_NOT_FOUND`, `ERR_BLOB_STORE_LOCKED`, `ERR_BLOB_STORE_IO`.
-pub(crate) fn open(fs: &dyn Fs, options: &Options) -> Result<File> {
+pub(crate) fn open(fs: &dyn Fs, options: &Options) -> Result<Root> {
     let root = &options.directory;
-    match fs.stat(root).map_err(opening)? {
+    let kind = fs.stat(root).map_err(opening)?;
+    match kind {
         Some(_) => {}
         None if options.create => {
             directory::make(fs, root, directory::mode(options.file_mode)).map_err(opening)?;
@@ -29,10 +56,10 @@ pub(crate) fn open(fs: &dyn Fs, options: &Options) -> Result<File> {
             return Err(Error::new(Code::BlobStoreNotFound, message).path(root));
         }
     }
-    let hold = take_lock(fs, options)?;
-    // The names above and in the root, and whatever an earlier life wrote and did not flush: before anything of it is
-    // shown to anybody, as nobody can tell it from what is durable. One call for all is cheaper than one for each blob
-    // that is ever opened, and names a store's parents too where they are on the same file system.
+    let (hold, was_clean) = take_lock(fs, options)?;
+    // Whatever an earlier life wrote and did not flush, names too, is flushed before anything of it is shown to anybody,
+    // as nobody can tell it from what is durable. Names cannot come later: they are changed by plain calls, which end
+    // with their process.
     fs.sync_all(root).map_err(|error| {
         failure::of_store(
             Code::BlobStoreIo,
@@ -41,10 +68,11 @@ pub(crate) fn open(fs: &dyn Fs, options: &Options) -> Result<File> {
         )
     })?;
     directory::sync_ancestors(fs, root).map_err(opening)?;
-    Ok(hold)
+    Ok(Root { hold, is_settled: kind.is_none() || was_clean })
 }
 
-fn take_lock(fs: &dyn Fs, options: &Options) -> Result<File> {
+/// The file, locked; and whether the store was closed with everything durable.
+fn take_lock(fs: &dyn Fs, options: &Options) -> Result<(File, bool)> {
     let path = options.directory.join(HOLD_NAME);
     let create = Create::IfMissing(options.file_mode);
     let file = fs.open(&path, OpenOptions { access: Access::ReadWrite, create, direct: false });
@@ -52,17 +80,13 @@ fn take_lock(fs: &dyn Fs, options: &Options) -> Result<File> {
     if !lock::take(fs, &file, options.lock_timeout).map_err(opening)? {
         return Err(locked(fs, &path));
     }
+    let mut said = [0; CLEAN.len() + 1];
+    let count = fs.read_at(&file, 0, &mut said).map_err(opening)?;
+    // From here on it is not clean, whatever becomes of us.
+    fs.set_len(&file, 0).map_err(opening)?;
     // For people, and for the message below. The lock is the lock, also where there is no room for this.
-    let pid = Buffer::copy_of(fs.pid().to_string().as_bytes());
-    let _ = fs.set_len(&file, 0).and_then(|()| fs.write_at(&file, 0, &pid));
-    Ok(file)
-}
-
-/// Let go of the lock. Nobody is to be told that this process has the store: commonware-runtime locks the same file and
-/// does not write its own number over ours.
-pub(crate) fn leave(fs: &dyn Fs, hold: File) {
-    let _ = fs.set_len(&hold, 0);
-    drop(hold);
+    let _ = fs.write_at(&file, 0, &Buffer::copy_of(fs.pid().to_string().as_bytes()));
+    Ok((file, &said[..count] == CLEAN))
 }
 
 fn locked(fs: &dyn Fs, path: &Path) -> Error {

@@ -10,10 +10,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
-use ringbolt_disk::{Backend, Done, Engine, EngineOptions, File, Fs, Op, Pool, SharedDisk, Token};
+use ringbolt_disk::{Backend, Done, Engine, EngineOptions, Fs, Op, Pool, SharedDisk, Token};
 
 use crate::blob::machine::{Config, Machine};
 use crate::blob::options::Options;
+use crate::blob::root::Root;
 use crate::blob::stats::Stats;
 use crate::blob::{Finished, Request, failure, root};
 use crate::error::{Code, Error, Result};
@@ -195,8 +196,8 @@ impl Shared {
     /// The whole life, for a thread of its own.
     fn live(self: Arc<Self>, disk: SharedDisk) {
         let opened = catch_unwind(AssertUnwindSafe(|| self.open(disk)));
-        let lock = match opened.unwrap_or_else(|panic| Err(failure::bug(told(&*panic)))) {
-            Ok(lock) => lock,
+        let root = match opened.unwrap_or_else(|panic| Err(failure::bug(told(&*panic)))) {
+            Ok(root) => root,
             Err(error) => return self.set(State::Failed(error)),
         };
         let mut inner = self.inner();
@@ -207,12 +208,13 @@ impl Shared {
         // Everything is answered. The engine ends first, and with it the last use of a file; then the lock goes.
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(engine);
+        let is_durable = self.inner().machine.is_durable();
         self.inner().machine.let_go();
-        root::leave(&*self.fs, lock);
+        root.close(&*self.fs, is_durable);
         self.set(State::Closed);
     }
 
-    fn open(self: &Arc<Self>, disk: SharedDisk) -> Result<File> {
+    fn open(self: &Arc<Self>, disk: SharedDisk) -> Result<Root> {
         let SharedDisk { fs, engine, backend } = disk;
         let shared = Arc::clone(self);
         let on_done = move |done: &mut Vec<Done>, ops: &mut Vec<(Token, Op)>| shared.on_done(done, ops);
@@ -224,10 +226,13 @@ impl Shared {
             Error::of_disk(Code::BackendUnavailable, &doing, error)
                 .with(|details| details.reason = Some(reason))
         })?;
-        let lock = root::open(&*fs, &self.options)?;
+        let root = root::open(&*fs, &self.options)?;
+        if !root.is_settled {
+            self.inner().machine.distrust();
+        }
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
         self.set(State::Open { backend });
-        Ok(lock)
+        Ok(root)
     }
 
     fn on_done(&self, done: &mut Vec<Done>, ops: &mut Vec<(Token, Op)>) {

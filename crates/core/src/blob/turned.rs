@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use ringbolt_disk::{Disk, Done, Driver, File, Fs, Op, Pool, Token};
+use ringbolt_disk::{Disk, Done, Driver, Fs, Op, Pool, Token};
 
 use crate::blob::machine::{Config, Machine};
 use crate::blob::options::Options;
+use crate::blob::root::Root;
 use crate::blob::{Finished, Request, root};
 use crate::error::Result;
 
@@ -14,7 +15,7 @@ pub struct Turned {
     // In the order of their end: the driver drains, then the files go, then the lock.
     driver: Box<dyn Driver>,
     machine: Machine,
-    _lock: File,
+    root: Option<Root>,
     fs: Arc<dyn Fs>,
     ops: Vec<(Token, Op)>,
     done: Vec<Done>,
@@ -30,10 +31,13 @@ impl Turned {
     /// Where the disk gives no driver.
     pub fn open(options: &Options, disk: Disk) -> Result<Self> {
         let Disk { fs, driver, .. } = disk;
-        let lock = root::open(&*fs, options)?;
-        let machine = Machine::new(Config::of(options), Arc::new(Pool::default()));
+        let root = root::open(&*fs, options)?;
+        let mut machine = Machine::new(Config::of(options), Arc::new(Pool::default()));
+        if !root.is_settled {
+            machine.distrust();
+        }
         let driver = driver().expect("the simulated disk gives a driver to everybody");
-        Ok(Self { driver, machine, _lock: lock, fs, ops: Vec::new(), done: Vec::new() })
+        Ok(Self { driver, machine, root: Some(root), fs, ops: Vec::new(), done: Vec::new() })
     }
 
     /// As [`crate::blob::Store::request`].
@@ -50,6 +54,7 @@ impl Turned {
         }
         self.submit();
         out.append(self.machine.finished());
+        self.end();
     }
 
     /// The size of an open blob, in bytes.
@@ -75,11 +80,23 @@ impl Turned {
     /// As [`crate::blob::Store::close`]; [`Turned::is_finished`] says when it is over.
     pub fn close(&mut self) {
         self.machine.close();
+        self.end();
     }
 
     /// Whether it is closed, and nothing is under way.
     pub fn is_finished(&self) -> bool {
         self.machine.is_finished()
+    }
+
+    /// Let go of the directory once it is over.
+    fn end(&mut self) {
+        if self.machine.is_finished()
+            && let Some(root) = self.root.take()
+        {
+            let is_durable = self.machine.is_durable();
+            self.machine.let_go();
+            root.close(&*self.fs, is_durable);
+        }
     }
 
     fn submit(&mut self) {

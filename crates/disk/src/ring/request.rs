@@ -212,9 +212,9 @@ impl Request {
             // begun is cancelled. Nobody else cancels. A flush too has done nothing then, so it is not retried
             // here but tried for the first time.
             Errno::CANCELED => Verdict::Again,
-            // A buffered read whose page arrived when the thread that submitted had ended is answered so. The
-            // memory is there, we own it: only the first time can it be that.
-            Errno::FAULT if self.retries == 0 && !is_flush => Verdict::Again,
+            // So a read is answered whose page arrived in the cache when the thread that submitted had ended.
+            // The memory is there: we own it.
+            Errno::FAULT if !is_flush => Verdict::Again,
             // After any other failure of a flush the kernel calls the lost pages clean, and would say 0.
             _ if is_flush => return Verdict::Over(Err(self.file.os().error("fdatasync", errno))),
             Errno::INTR => Verdict::Again,

@@ -89,6 +89,12 @@ impl Slots {
         slot.request.take().expect("a slot in use")
     }
 
+    /// As if so many requests had had the slot before.
+    #[cfg(test)]
+    pub(super) fn set_generation(&mut self, index: u32, generation: u32) {
+        self.all[index as usize].generation = generation;
+    }
+
     /// Let all requests go, to be leaked.
     pub(super) fn remove_all(&mut self) -> Vec<Request> {
         let used: Vec<u32> =

@@ -159,8 +159,9 @@ impl Machine {
         }
     }
 
-    /// `count` bytes of those asked for are in the caller's memory.
-    fn on_read(&mut self, read: Read, target: Buffer, count: Result<usize, ringbolt_disk::Error>) {
+    /// `count` bytes of those asked for are in the caller's memory. An engine that broke down keeps that: the kernel may
+    /// still write to it.
+    fn on_read(&mut self, read: Read, target: Option<Buffer>, count: Result<usize, ringbolt_disk::Error>) {
         let blob = &self.blobs[read.blob];
         let result = match count {
             Ok(count) if count >= read.length => Ok(()),
@@ -168,7 +169,13 @@ impl Machine {
             Err(error) => Err(failure::of_blob(Code::BlobReadFailed, "reading", &blob.key, error)
                 .with(|details| details.offset = Some(read.offset))),
         };
-        self.answer_read(read.call, target, result);
+        match (target, result) {
+            (Some(target), result) => self.answer_read(read.call, target, result),
+            (None, result) => {
+                let kept = || failure::bug("a read succeeded and its memory did not come back");
+                self.answer(read.call, Err(result.err().unwrap_or_else(kept)));
+            }
+        }
     }
 
     /// Lent memory goes back before the answer does: who takes the answer may use it.
@@ -386,17 +393,17 @@ impl Machine {
     ) {
         match op {
             DataOp::Read(read) => {
-                let target = buffer.expect("a read gives its buffer back");
-                self.on_read(read, target, outcome.map(|outcome| count_of(&outcome)));
+                self.on_read(read, buffer, outcome.map(|outcome| count_of(&outcome)));
             }
             DataOp::ReadUncached { read, mut target, skip } => {
-                let aligned = buffer.expect("a read gives its buffer back");
                 let count = outcome.map(|outcome| count_of(&outcome).saturating_sub(skip).min(read.length));
-                if let Ok(count) = count {
-                    target[..count].copy_from_slice(&aligned[skip..skip + count]);
+                if let Some(aligned) = buffer {
+                    if let Ok(count) = count {
+                        target[..count].copy_from_slice(&aligned[skip..skip + count]);
+                    }
+                    self.pool.give(aligned);
                 }
-                self.pool.give(aligned);
-                self.on_read(read, target, count);
+                self.on_read(read, Some(target), count);
             }
             DataOp::OpenUncached { blob, slot } => {
                 let opened = job_result(&slot, outcome).unwrap_or(None);

@@ -4,7 +4,7 @@
 pub(crate) mod data;
 mod names;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,6 +38,10 @@ pub(crate) struct Config {
     pub(crate) lock_timeout: Duration,
 }
 
+/// Of so many blobs it is remembered that they were flushed since an unsettled store was opened. Others are flushed by
+/// each open.
+const FLUSHED_MAX: usize = 1 << 16;
+
 impl Config {
     pub(crate) fn of(options: &Options) -> Self {
         Self {
@@ -65,6 +69,8 @@ pub(crate) struct Machine {
     named: HashMap<Arc<Key>, usize>,
     /// What must be remembered about blobs that are closed.
     left: HashMap<Arc<Key>, Left>,
+    /// Where the store was not settled when it was opened: the blobs that were flushed since, or made.
+    flushed: Option<HashSet<Arc<Key>>>,
     /// Those that something is or was done in.
     partitions: HashMap<String, Partition>,
     /// Partitions in which something was queued or ended since [`Machine::begin_errands`] looked.
@@ -130,6 +136,7 @@ impl Machine {
             blobs: Slab::new(),
             named: HashMap::new(),
             left: HashMap::new(),
+            flushed: None,
             partitions: HashMap::new(),
             restless: Vec::new(),
             last_left: 0,
@@ -138,6 +145,20 @@ impl Machine {
             out: Slab::new(),
             ops: Vec::new(),
         }
+    }
+
+    /// What lies in the store may not be durable, and more of it may come: see [`crate::blob::root::Root`].
+    pub(crate) fn distrust(&mut self) {
+        self.flushed = Some(HashSet::new());
+    }
+
+    /// Whether everything in the store is durable.
+    pub(crate) fn is_durable(&self) -> bool {
+        !self.is_broken
+            && self.left.is_empty()
+            && self.root_names.is_clean()
+            && self.partitions.values().all(|partition| partition.names.is_clean())
+            && self.blobs.iter().all(|(_, blob)| blob.failure.is_none() && blob.flush.is_clean())
     }
 
     /// Take a request in. It is answered once, in [`Machine::finished`], whatever happens.

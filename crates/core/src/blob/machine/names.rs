@@ -22,7 +22,7 @@ use crate::blob::failure;
 use crate::blob::file::{Blob, Uncached};
 use crate::blob::flush::Flush;
 use crate::blob::lane::{Lane, Scope, Ticket};
-use crate::blob::machine::{Handle, Machine, Pending, Slot, job_result};
+use crate::blob::machine::{FLUSHED_MAX, Handle, Machine, Pending, Slot, job_result};
 use crate::blob::names::{self, Key};
 use crate::blob::partition::{self, Prepared, Wanted};
 use crate::error::{Code, Error, Result};
@@ -44,7 +44,7 @@ pub(crate) enum Left {
 #[derive(Debug, Default)]
 pub(crate) struct Partition {
     errands: Lane<About, Errand>,
-    names: Flush<NamesWaiter>,
+    pub(super) names: Flush<NamesWaiter>,
     /// Whether it is known to exist. Until then an errand may make it, and goes alone.
     is_known: bool,
 }
@@ -313,7 +313,9 @@ impl Machine {
         if prepared.is_new {
             entry.names.changed();
         }
-        let is_flush_due = prepared.is_new || self.left.contains_key(&key);
+        // Without the lock that it has now, a dead owner's writes could still have come.
+        let is_suspect = self.flushed.as_ref().is_some_and(|flushed| !flushed.contains(&key));
+        let is_flush_due = prepared.is_new || is_suspect || self.left.contains_key(&key);
         let opening = Box::new(Opening { running, key, prepared });
         if is_flush_due {
             let op = Op::Sync { file: opening.prepared.file.clone() };
@@ -327,6 +329,9 @@ impl Machine {
         match outcome {
             Ok(_) => {
                 self.left.remove(&opening.key);
+                if let Some(flushed) = self.flushed.as_mut().filter(|flushed| flushed.len() < FLUSHED_MAX) {
+                    flushed.insert(Arc::clone(&opening.key));
+                }
                 self.make_name_durable(opening);
             }
             Err(error) => {

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use ringbolt_disk::sim::{Call, Fault, Sim};
-use ringbolt_disk::{Access, Buffer, Create, File, OpenOptions};
+use ringbolt_disk::{Access, Buffer, Create, OpenOptions};
 
-use super::{leave, open};
+use super::{Root, open};
 use crate::blob::options::Options;
 use crate::error::{Code, Error, Result};
 
@@ -18,7 +18,7 @@ const EACCES: i32 = 13;
 const ENOTDIR: i32 = 20;
 const ENOSPC: i32 = 28;
 
-fn open_on(sim: &Sim) -> Result<File> {
+fn open_on(sim: &Sim) -> Result<Root> {
     open(&*sim.fs(), &Options::new(ROOT))
 }
 
@@ -98,21 +98,52 @@ fn one_process_has_the_store_and_the_others_are_told_which() {
     assert_eq!(error.path.as_deref(), Some(Path::new(HOLD)));
     assert!(other.now().since(before) >= options.lock_timeout);
 
-    leave(&*owner, hold);
+    hold.close(&*owner, true);
     open(&*other, &options).expect("it is free");
 }
 
 #[test]
 fn who_left_the_store_is_not_blamed_for_the_next() {
     // commonware-runtime locks the file and writes nothing into it.
-    let sim = Sim::new(1);
-    leave(&*sim.fs(), open_on(&sim).expect("opens"));
+    for is_durable in [false, true] {
+        let sim = Sim::new(1);
+        open_on(&sim).expect("opens").close(&*sim.fs(), is_durable);
+        nobody_is_blamed(&sim);
+    }
+}
+
+fn nobody_is_blamed(sim: &Sim) {
     let theirs = sim.disk().fs;
     let create = Create::IfMissing(0o600);
     let hold = theirs.open(Path::new(HOLD), OpenOptions { access: Access::ReadWrite, create, direct: false });
     assert_eq!(theirs.try_lock(hold.as_ref().expect("opens")), Ok(true));
     let error = open(&*sim.disk().fs, &Options::new(ROOT)).expect_err("it is locked");
     assert_eq!((error.code, error.pid), (Code::BlobStoreLocked, None), "{error:?}");
+}
+
+#[test]
+fn a_store_is_settled_where_it_is_new_or_was_closed_with_everything_durable() {
+    let sim = Sim::new(1);
+    let is_settled = |is_durable| {
+        let root = open_on(&sim).expect("opens");
+        let is_settled = root.is_settled;
+        root.close(&*sim.fs(), is_durable);
+        is_settled
+    };
+    assert!(is_settled(true), "it is new");
+    assert!(is_settled(true));
+    assert!(is_settled(false));
+    assert!(!is_settled(true), "something was left unflushed");
+    assert!(is_settled(true));
+    let held = open_on(&sim).expect("opens");
+    sim.kill();
+    let root = open(&*sim.disk().fs, &Options::new(ROOT)).expect("opens");
+    assert!(!root.is_settled, "its owner was killed");
+    drop(held);
+
+    let sim = Sim::new(1);
+    sim.make_dir(ROOT);
+    assert!(!open_on(&sim).expect("opens").is_settled, "nobody knows who was here");
 }
 
 #[test]
