@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use ringbolt_disk::{Access, Buffer, Create, Entry, EntryKind, File, Fs, OpenOptions};
 
+use crate::blob::failure::{self, in_partition};
+use crate::blob::lock;
 use crate::blob::names::{self, Key};
-use crate::blob::{failure, lock};
 use crate::directory;
 use crate::error::{Code, Error, Result};
 use crate::format::blob::{Finding, HEADER_BYTES_MAX, Header, Layout};
@@ -44,6 +45,7 @@ pub(crate) struct Prepared {
 /// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CREATION_FAILED`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`,
 /// `ERR_BLOB_CORRUPT`, `ERR_BLOB_VERSION_MISMATCH`.
 pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Result<Prepared> {
+    check_versions(key, wanted.versions)?;
     let partition_is_new = make_partition(fs, root, key, wanted)?;
     let path = key.path(root);
     let opening = |error| failure::of_blob(Code::BlobOpenFailed, "opening", key, error);
@@ -91,6 +93,16 @@ pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resu
     check_version(key, header.version, wanted.versions)?;
     let size = if is_new { 0 } else { len - header.layout.data_at() };
     Ok(Prepared { file, header, size, is_new, partition_is_new })
+}
+
+/// Whether there is a version that its opener takes. Nothing is to be made for one that there is not.
+fn check_versions(key: &Key, (least, largest): (u16, u16)) -> Result<()> {
+    if least <= largest {
+        return Ok(());
+    }
+    let message = format!("opening the blob {key}: no version is in `versions`, {least} to {largest}");
+    Err(failure::about(&Error::new(Code::BlobVersionMismatch, message), key)
+        .with(|details| details.expected = Some(format!("{least} to {largest}"))))
 }
 
 /// Whether a blob's version is one that its opener takes.
@@ -244,10 +256,6 @@ fn list(fs: &dyn Fs, root: &Path, partition: &str) -> Result<(PathBuf, Vec<Entry
         Err(error) => Err(listing(error)),
         Ok(entries) => Ok((directory, entries)),
     }
-}
-
-fn in_partition(error: &Error, partition: &str) -> Error {
-    error.clone().with(|details| details.partition = Some(partition.to_owned()))
 }
 
 /// Not for the system's reasons, for ours.

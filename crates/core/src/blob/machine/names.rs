@@ -97,7 +97,7 @@ pub(crate) struct Opening {
 #[derive(Debug)]
 pub(crate) enum NamesWaiter {
     Opening(Box<Opening>),
-    Removed(Running),
+    Removed(Running, Arc<Key>),
 }
 
 /// Who waits for the root's names to be durable.
@@ -408,7 +408,7 @@ impl Machine {
         let entry = self.partition(&partition);
         entry.is_known = true;
         entry.names.changed();
-        entry.names.join(NamesWaiter::Removed(running));
+        entry.names.join(NamesWaiter::Removed(running, Arc::clone(key)));
         self.begin_names_sync(&partition);
     }
 
@@ -496,8 +496,10 @@ impl Machine {
                     let error = failure::about(error, &opening.key);
                     self.end(opening.running, Err(error));
                 }
-                (NamesWaiter::Removed(running), Ok(())) => self.end(running, Ok(Answer::Done)),
-                (NamesWaiter::Removed(running), Err(error)) => self.end(running, Err(error.clone())),
+                (NamesWaiter::Removed(running, _), Ok(())) => self.end(running, Ok(Answer::Done)),
+                (NamesWaiter::Removed(running, key), Err(error)) => {
+                    self.end(running, Err(failure::about(error, &key)));
+                }
             }
         }
         self.begin_names_sync(partition);
@@ -516,7 +518,10 @@ impl Machine {
                     self.end(opening.running, Err(error));
                 }
                 (RootWaiter::PartitionRemoved(running), Ok(())) => self.end(running, Ok(Answer::Done)),
-                (RootWaiter::PartitionRemoved(running), Err(error)) => self.end(running, Err(error.clone())),
+                (RootWaiter::PartitionRemoved(running), Err(error)) => {
+                    let error = failure::in_partition(error, &running.partition);
+                    self.end(running, Err(error));
+                }
             }
         }
         self.begin_root_sync();
