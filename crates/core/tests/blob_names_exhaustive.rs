@@ -320,14 +320,23 @@ fn check(sim: &Sim, events: &[Event], layout: Layout, case: &str) {
         );
     }
     for (blob, due) in found {
-        check_bytes(&after, blob, due, &format!("{case}: after another cut, blob {blob}, {due:?}"));
+        let case = format!("{case}: after another cut, blob {blob}, {due:?}");
+        check_bytes(&after, blob, due, &case);
+        assert!(
+            after.read_file(path(blob)) == sim.read_file(path(blob)),
+            "{case}: what was shown is not there"
+        );
     }
+}
+
+fn path(blob: usize) -> PathBuf {
+    let (partition, _, file) = BLOBS[blob];
+    PathBuf::from(ROOT).join(partition).join(file)
 }
 
 /// A header, whole, of either layout, and what was written behind it.
 fn check_bytes(sim: &Sim, blob: usize, due: Blob, case: &str) {
-    let (partition, _, file) = BLOBS[blob];
-    let bytes = sim.read_file(PathBuf::from(ROOT).join(partition).join(file));
+    let bytes = sim.read_file(path(blob));
     let headers = BOTH.map(|layout| Header { layout, version: 0 }.encode());
     let header = headers.iter().find(|header| bytes.starts_with(header));
     let data = &bytes[header.unwrap_or_else(|| panic!("{case}: it has no header")).len()..];
