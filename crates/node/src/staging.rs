@@ -16,8 +16,8 @@
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use napi::bindgen_prelude::{BufferSlice, JsValue};
 use napi::{Env, sys};
