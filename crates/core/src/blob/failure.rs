@@ -23,6 +23,11 @@ pub(crate) fn about(error: &Error, key: &Key) -> Error {
     })
 }
 
+/// The same error, as it was met in this partition.
+pub(crate) fn in_partition(error: &Error, partition: &str) -> Error {
+    error.clone().with(|details| details.partition = Some(partition.to_owned()))
+}
+
 /// A flush of this blob failed before.
 pub(crate) fn poisoned(key: &Key, first: &Error) -> Error {
     let message = format!(

@@ -8,8 +8,8 @@ use ringbolt_disk::{File, Fs, OpenOptions, Result};
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Take a file's lock; `false` where somebody else has it all that time, or until it is not wanted any more. The same description's writes, also those of
-/// a process that was killed, hold it until they are done.
+/// Take a file's lock; `false` where somebody else has it all that time, or until it is not wanted any more. The same
+/// description's writes, also those of a process that was killed, hold it until they are done.
 ///
 /// # Errors
 /// What locking answers.

@@ -1,13 +1,14 @@
 //! What is done to names, as straight-line calls of the disk, each on a helper thread. Nothing here makes anything
 //! durable but [`flush`]: that is the machine's, which does it once for all who wait.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringbolt_disk::{Access, Buffer, Create, EntryKind, File, Fs, OpenOptions};
+use ringbolt_disk::{Access, Buffer, Create, Entry, EntryKind, File, Fs, OpenOptions};
 
+use crate::blob::failure::{self, in_partition};
+use crate::blob::lock;
 use crate::blob::names::{self, Key};
-use crate::blob::{failure, lock};
 use crate::directory;
 use crate::error::{Code, Error, Result};
 use crate::format::blob::{Finding, HEADER_BYTES_MAX, Header, Layout};
@@ -34,7 +35,7 @@ pub(crate) struct Prepared {
     pub(crate) size: u64,
     /// Its header was written by this call: neither that nor its name is durable yet.
     pub(crate) is_new: bool,
-    /// Its partition was made by this call: its name is not durable yet.
+    /// Its partition was made by this call, or during it: its name may not be durable yet.
     pub(crate) partition_is_new: bool,
 }
 
@@ -44,13 +45,13 @@ pub(crate) struct Prepared {
 /// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CREATION_FAILED`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`,
 /// `ERR_BLOB_CORRUPT`, `ERR_BLOB_VERSION_MISMATCH`.
 pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Result<Prepared> {
+    check_versions(key, wanted.versions)?;
     let partition_is_new = make_partition(fs, root, key, wanted)?;
     let path = key.path(root);
     let opening = |error| failure::of_blob(Code::BlobOpenFailed, "opening", key, error);
     let kind = fs.stat(&path).map_err(opening)?;
     if kind == Some(EntryKind::Other) {
-        let message = format!("opening the blob {key}: {} is no regular file", path.display());
-        return Err(failure::about(&Error::new(Code::BlobOpenFailed, message).path(&path), key));
+        return Err(refused(key, &path, "it is no regular file; move it elsewhere"));
     }
     if kind.is_none() && !wanted.create {
         return Err(missing(key, &path));
@@ -62,11 +63,9 @@ pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resu
     };
     // Before a byte is looked at: a killed process's writes may still be on their way, and hold it.
     if !lock::take(fs, &file, wanted.lock_timeout, &|| true).map_err(opening)? {
-        let message = format!(
-            "opening the blob {key}: its file is locked, by another store or by the last writes of a process that was \
-             killed; try again"
-        );
-        return Err(failure::about(&Error::new(Code::BlobOpenFailed, message).path(&path), key));
+        let reason =
+            "it is locked, by another store or by the last writes of a process that was killed; try again";
+        return Err(refused(key, &path, reason));
     }
     let len = fs.len(&file).map_err(opening)?;
     let mut start = vec![0; len.min(HEADER_BYTES_MAX as u64) as usize];
@@ -96,6 +95,16 @@ pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resu
     Ok(Prepared { file, header, size, is_new, partition_is_new })
 }
 
+/// Whether there is a version that its opener takes. Nothing is to be made for one that there is not.
+fn check_versions(key: &Key, (least, largest): (u16, u16)) -> Result<()> {
+    if least <= largest {
+        return Ok(());
+    }
+    let message = format!("opening the blob {key}: no version is in `versions`, {least} to {largest}");
+    Err(failure::about(&Error::new(Code::BlobVersionMismatch, message), key)
+        .with(|details| details.expected = Some(format!("{least} to {largest}"))))
+}
+
 /// Whether a blob's version is one that its opener takes.
 ///
 /// # Errors
@@ -117,19 +126,14 @@ pub(crate) fn check_version(key: &Key, found: u16, (least, largest): (u16, u16))
 /// Remove a blob's name.
 ///
 /// # Errors
-/// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`.
+/// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`.
 pub(crate) fn remove(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
+    let removing = |error| failure::of_blob(Code::BlobOpenFailed, "removing", key, error);
+    directory_of(fs, root, key.partition(), removing)?;
     let path = key.path(root);
     match fs.remove(&path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.is_not_found() => {
-            let directory = root.join(key.partition());
-            match fs.stat(&directory) {
-                Ok(None) => Err(partition_missing(key.partition(), &directory)),
-                _ => Err(missing(key, &path)),
-            }
-        }
-        Err(error) => Err(failure::of_blob(Code::BlobOpenFailed, "removing", key, error)),
+        Err(error) if error.is_not_found() => Err(missing(key, &path)),
+        removed => removed.map_err(removing),
     }
 }
 
@@ -139,8 +143,7 @@ pub(crate) fn remove(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
 /// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_STORE_IO`; with the last, some of it may be
 /// gone.
 pub(crate) fn remove_partition(fs: &dyn Fs, root: &Path, partition: &str) -> Result<()> {
-    let directory = root.join(partition);
-    let entries = list(fs, partition, &directory)?;
+    let (directory, entries) = list(fs, root, partition)?;
     if let Some(stray) = entries.iter().find(|entry| entry.kind == EntryKind::Directory) {
         return Err(stray_entry(partition, &directory, &stray.name.to_string_lossy(), "is a directory"));
     }
@@ -161,9 +164,9 @@ pub(crate) fn remove_partition(fs: &dyn Fs, root: &Path, partition: &str) -> Res
 /// # Errors
 /// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_STORE_IO`.
 pub(crate) fn scan(fs: &dyn Fs, root: &Path, partition: &str) -> Result<Vec<Vec<u8>>> {
-    let directory = root.join(partition);
+    let (directory, entries) = list(fs, root, partition)?;
     let mut found = Vec::new();
-    for entry in list(fs, partition, &directory)? {
+    for entry in entries {
         // Not ours, or ours for a moment only.
         let Some(name) = entry.name.to_str().filter(|name| !name.starts_with('.')) else { continue };
         if entry.kind != EntryKind::File {
@@ -207,40 +210,59 @@ pub(crate) fn flush(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
 
 /// Says whether it made it.
 fn make_partition(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Result<bool> {
-    let directory = root.join(key.partition());
+    let partition = key.partition();
+    let directory = root.join(partition);
     let failed = |error| {
-        let doing = format!("making the partition {}", key.partition());
-        in_partition(&failure::of_store(Code::BlobPartitionCreationFailed, &doing, error), key.partition())
+        let doing = format!("making the partition {partition}");
+        in_partition(&failure::of_store(Code::BlobPartitionCreationFailed, &doing, error), partition)
     };
     match fs.stat(&directory).map_err(failed)? {
         Some(EntryKind::Directory) => Ok(false),
-        Some(_) => {
-            let message =
-                format!("making the partition {}: {} is no directory", key.partition(), directory.display());
-            let error = Error::new(Code::BlobPartitionCreationFailed, message).path(&directory);
-            Err(in_partition(&error, key.partition()))
-        }
+        Some(_) => Err(no_directory(Code::BlobPartitionCreationFailed, partition, &directory)),
         None if wanted.create => match fs.create_dir(&directory, directory::mode(wanted.file_mode)) {
             Ok(()) => Ok(true),
+            // By somebody else just now, who may not have synced its name.
+            Err(error) if error.is_exists() => Ok(true),
             Err(error) => Err(failed(error)),
         },
-        None => Err(partition_missing(key.partition(), &directory)),
+        None => Err(partition_missing(partition, &directory)),
     }
 }
 
-fn list(fs: &dyn Fs, partition: &str, directory: &Path) -> Result<Vec<ringbolt_disk::Entry>> {
-    match fs.list(directory) {
-        Ok(entries) => Ok(entries),
-        Err(error) if error.is_not_found() => Err(partition_missing(partition, directory)),
-        Err(error) => {
-            let doing = format!("listing the partition {partition}");
-            Err(in_partition(&failure::of_store(Code::BlobStoreIo, &doing, error), partition))
-        }
+/// Where a partition lies. Nothing is listed or removed through what only leads to a directory, as a symbolic link
+/// does: what is behind it is not the store's.
+fn directory_of(
+    fs: &dyn Fs,
+    root: &Path,
+    partition: &str,
+    failed: impl FnOnce(ringbolt_disk::Error) -> Error,
+) -> Result<PathBuf> {
+    let directory = root.join(partition);
+    match fs.stat(&directory).map_err(failed)? {
+        Some(EntryKind::Directory) => Ok(directory),
+        Some(_) => Err(no_directory(Code::BlobPartitionCorrupt, partition, &directory)),
+        None => Err(partition_missing(partition, &directory)),
     }
 }
 
-fn in_partition(error: &Error, partition: &str) -> Error {
-    error.clone().with(|details| details.partition = Some(partition.to_owned()))
+fn list(fs: &dyn Fs, root: &Path, partition: &str) -> Result<(PathBuf, Vec<Entry>)> {
+    let listing = |error| {
+        let doing = format!("listing the partition {partition}");
+        in_partition(&failure::of_store(Code::BlobStoreIo, &doing, error), partition)
+    };
+    let directory = directory_of(fs, root, partition, listing)?;
+    match fs.list(&directory) {
+        Err(error) if error.is_not_found() => Err(partition_missing(partition, &directory)),
+        Err(error) => Err(listing(error)),
+        Ok(entries) => Ok((directory, entries)),
+    }
+}
+
+/// Not for the system's reasons, for ours.
+fn refused(key: &Key, path: &Path, reason: &str) -> Error {
+    let message = format!("opening the blob {key} in {}: {reason}", path.display());
+    failure::about(&Error::new(Code::BlobOpenFailed, message).path(path), key)
+        .with(|details| details.reason = Some(reason.to_owned()))
 }
 
 fn missing(key: &Key, path: &Path) -> Error {
@@ -250,6 +272,15 @@ fn missing(key: &Key, path: &Path) -> Error {
 fn partition_missing(partition: &str, directory: &Path) -> Error {
     let message = format!("there is no partition {partition}");
     in_partition(&Error::new(Code::BlobPartitionMissing, message).path(directory), partition)
+}
+
+fn no_directory(code: Code, partition: &str, directory: &Path) -> Error {
+    let message = format!(
+        "the partition {partition} cannot be used: {} is no directory; move it elsewhere",
+        directory.display()
+    );
+    in_partition(&Error::new(code, message).path(directory), partition)
+        .with(|details| details.reason = Some("no directory".to_owned()))
 }
 
 fn corrupt(key: &Key, path: &Path, reason: String) -> Error {
@@ -270,3 +301,6 @@ fn stray_entry(partition: &str, directory: &Path, name: &str, what: &str) -> Err
         },
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,11 +32,10 @@ impl Root {
     /// The store is closed and nothing is under way in it: let go of it. `is_durable` says whether nothing in it is
     /// left unflushed.
     pub(crate) fn close(self, fs: &dyn Fs, is_durable: bool) {
-        if is_durable {
-            // Where it cannot be said, the next open flushes what it opens.
-            let _ =
-                fs.set_len(&self.hold, 0).and_then(|()| fs.write_at(&self.hold, 0, &Buffer::copy_of(CLEAN)));
-        }
+        // Nobody is to be told that this process has the store: commonware-runtime locks the same file and does not write
+        // its own number over ours. Where it cannot be said to be clean, the next open flushes what it opens.
+        let said: &[u8] = if is_durable { CLEAN } else { b"" };
+        let _ = fs.set_len(&self.hold, 0).and_then(|()| fs.write_at(&self.hold, 0, &Buffer::copy_of(said)));
     }
 }
 
@@ -88,7 +87,7 @@ fn take_lock(fs: &dyn Fs, options: &Options, is_wanted: &dyn Fn() -> bool) -> Re
     let count = fs.read_at(&file, 0, &mut said).map_err(opening)?;
     // From here on it is not clean, whatever becomes of us.
     fs.set_len(&file, 0).map_err(opening)?;
-    // For people, and for the message above. The lock is the lock, also where there is no room for this.
+    // For people, and for the message below. The lock is the lock, also where there is no room for this.
     let _ = fs.write_at(&file, 0, &Buffer::copy_of(fs.pid().to_string().as_bytes()));
     Ok((file, &said[..count] == CLEAN))
 }
@@ -106,3 +105,6 @@ fn locked(fs: &dyn Fs, path: &Path) -> Error {
 fn opening(error: ringbolt_disk::Error) -> Error {
     failure::of_store(Code::BlobStoreIo, "opening the store", error)
 }
+
+#[cfg(test)]
+mod tests;

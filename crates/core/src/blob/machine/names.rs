@@ -97,7 +97,7 @@ pub(crate) struct Opening {
 #[derive(Debug)]
 pub(crate) enum NamesWaiter {
     Opening(Box<Opening>),
-    Removed(Running),
+    Removed(Running, Arc<Key>),
 }
 
 /// Who waits for the root's names to be durable.
@@ -408,7 +408,7 @@ impl Machine {
         let entry = self.partition(&partition);
         entry.is_known = true;
         entry.names.changed();
-        entry.names.join(NamesWaiter::Removed(running));
+        entry.names.join(NamesWaiter::Removed(running, Arc::clone(key)));
         self.begin_names_sync(&partition);
     }
 
@@ -431,6 +431,13 @@ impl Machine {
         }
         let entry = self.partition(&running.partition);
         entry.is_known = false;
+        // Who comes next makes it again, and goes alone until it is heard of: one that found the directory which
+        // another has just made would take its name for durable.
+        entry.errands.rescope(|about| {
+            if matches!(about, About::Name(_)) {
+                *about = About::Whole;
+            }
+        });
         // Its directory is gone, and with it what was to be synced in it.
         entry.names = Flush::default();
         self.root_names.changed();
@@ -489,8 +496,10 @@ impl Machine {
                     let error = failure::about(error, &opening.key);
                     self.end(opening.running, Err(error));
                 }
-                (NamesWaiter::Removed(running), Ok(())) => self.end(running, Ok(Answer::Done)),
-                (NamesWaiter::Removed(running), Err(error)) => self.end(running, Err(error.clone())),
+                (NamesWaiter::Removed(running, _), Ok(())) => self.end(running, Ok(Answer::Done)),
+                (NamesWaiter::Removed(running, key), Err(error)) => {
+                    self.end(running, Err(failure::about(error, &key)));
+                }
             }
         }
         self.begin_names_sync(partition);
@@ -509,7 +518,10 @@ impl Machine {
                     self.end(opening.running, Err(error));
                 }
                 (RootWaiter::PartitionRemoved(running), Ok(())) => self.end(running, Ok(Answer::Done)),
-                (RootWaiter::PartitionRemoved(running), Err(error)) => self.end(running, Err(error.clone())),
+                (RootWaiter::PartitionRemoved(running), Err(error)) => {
+                    let error = failure::in_partition(error, &running.partition);
+                    self.end(running, Err(error));
+                }
             }
         }
         self.begin_root_sync();
@@ -589,3 +601,6 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
