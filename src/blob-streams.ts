@@ -8,6 +8,7 @@ import { RingboltError } from './errors.js'
 /** What a stream needs of a handle. */
 interface Source {
   readonly size: number
+  readonly closed: boolean
   read(offset: number, length: number): Promise<Uint8Array>
 }
 
@@ -52,18 +53,16 @@ class BlobReadStream extends Readable {
     const offset = this.#offset
     // Asked each time: the blob may grow and shrink while it is being read.
     const length = Math.min(size, this.#end - offset, this.#source.size - offset)
-    if (length <= 0) {
-      // Of a handle that is closed the size says nothing, and a call says that.
-      this.#underWay.begin(
-        this.#source.read(0, 0),
-        () => this.push(null),
-        error => this.destroy(error),
-      )
+    // Of a handle that is closed the size says nothing, and a call says that it is.
+    if (length <= 0 && !this.#source.closed) {
+      this.push(null)
       return
     }
     this.#underWay.begin(
-      this.#source.read(offset, length),
+      this.#source.read(offset, Math.max(length, 0)),
       bytes => {
+        // Destroyed meanwhile: nobody is to see more of it.
+        if (this.destroyed) return
         this.#offset += length
         this.push(bytes)
       },
