@@ -7,26 +7,21 @@
 
 #![cfg(feature = "planted")]
 
+#[path = "blob/look.rs"]
+mod look;
 #[path = "blob/model.rs"]
 mod model;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
+use look::{PARTITIONS, look, options, place};
 use model::{Model, Op};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use ringbolt_core::blob::{Answer, BlobRequest, Finished, Layout, Options, Request, Turned};
-use ringbolt_core::{Code, Error};
+use ringbolt_core::Code;
+use ringbolt_core::blob::{Answer, BlobRequest, Finished, Layout, Request, Turned};
 use ringbolt_disk::Buffer;
 use ringbolt_disk::sim::{Call, Fault, Sim};
-
-const ROOT: &str = "/data/store";
-const PARTITIONS: [&str; 2] = ["one", "two"];
-
-fn options(layout: Layout) -> Options {
-    Options { layout, lock_timeout: Duration::from_secs(10), ..Options::new(ROOT) }
-}
 
 /// How a generation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,58 +216,6 @@ impl<'a> Worker<'a> {
             let marker = self.model.answered(id, result.is_ok());
             self.sim.set_marker(marker);
         }
-    }
-}
-
-fn place(name: usize) -> (String, Vec<u8>) {
-    (PARTITIONS[name % PARTITIONS.len()].to_owned(), vec![name as u8])
-}
-
-/// Open the store again and look at all there is; the model judges it.
-fn look(sim: &Sim, model: Option<&Model>) -> [Option<Vec<u8>>; model::NAMES] {
-    let mut store = Turned::open(&options(Layout::V1), sim.disk()).expect("what is left opens");
-    let mut found: [Option<Vec<u8>>; model::NAMES] = Default::default();
-    for (name, found) in found.iter_mut().enumerate() {
-        let (partition, bytes) = place(name);
-        store.request(1, Request::Open { partition, name: bytes, versions: (0, 0), create: false });
-        *found = match answer(&mut store) {
-            Ok(Answer::Opened { blob, .. }) => Some(contents(&mut store, blob)),
-            Err(error) if matches!(error.code, Code::BlobMissing | Code::BlobPartitionMissing) => None,
-            other => panic!("blob {name}: {other:?}"),
-        };
-        if let Some(model) = model {
-            model.expected(name, |name| name % PARTITIONS.len()).check(name, found.as_deref());
-        }
-    }
-    for (partition, name) in PARTITIONS.iter().enumerate() {
-        store.request(1, Request::Scan { partition: (*name).to_owned() });
-        let there =
-            (0..model::NAMES).filter(|&name| name % PARTITIONS.len() == partition && found[name].is_some());
-        let there: Vec<_> = there.map(|name| vec![name as u8]).collect();
-        match answer(&mut store) {
-            Ok(Answer::Names(names)) => assert_eq!(names, there),
-            Err(error) => assert!(error.code == Code::BlobPartitionMissing && there.is_empty(), "{error:?}"),
-            Ok(other) => panic!("{other:?}"),
-        }
-    }
-    store.close();
-    store.finish();
-    assert!(store.is_finished());
-    found
-}
-
-fn answer(store: &mut Turned) -> Result<Answer, Error> {
-    store.finish().pop().expect("one request was made").result
-}
-
-fn contents(store: &mut Turned, blob: u32) -> Vec<u8> {
-    let length = store.size(blob).expect("it is open") as usize;
-    let work =
-        BlobRequest::Read { offset: 0, buffer: Buffer::zeroed(length), cached: length.is_multiple_of(2) };
-    store.request(1, Request::Blob { blob, work });
-    match answer(store) {
-        Ok(Answer::Read(buffer)) => buffer.to_vec(),
-        other => panic!("{other:?}"),
     }
 }
 

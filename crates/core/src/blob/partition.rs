@@ -62,7 +62,7 @@ pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resu
         opened => opened.map_err(opening)?,
     };
     // Before a byte is looked at: a killed process's writes may still be on their way, and hold it.
-    if !lock::take(fs, &file, wanted.lock_timeout).map_err(opening)? {
+    if !lock::take(fs, &file, wanted.lock_timeout, &|| true).map_err(opening)? {
         let reason =
             "it is locked, by another store or by the last writes of a process that was killed; try again";
         return Err(refused(key, &path, reason));

@@ -39,11 +39,13 @@ impl Root {
     }
 }
 
-/// Open the store's directory. It is locked as long as what is returned is kept.
+/// Open the store's directory. It is locked as long as what is returned is kept. Whether somebody still waits for it is
+/// asked while its lock is waited for.
 ///
 /// # Errors
-/// `ERR_BLOB_STORE_NOT_FOUND`, `ERR_BLOB_STORE_LOCKED`, `ERR_BLOB_STORE_IO`.
-pub(crate) fn open(fs: &dyn Fs, options: &Options) -> Result<Root> {
+/// `ERR_BLOB_STORE_NOT_FOUND`, `ERR_BLOB_STORE_LOCKED`, `ERR_BLOB_STORE_IO`; `ERR_BLOB_STORE_CLOSED` where it is not
+/// wanted any more.
+pub(crate) fn open(fs: &dyn Fs, options: &Options, is_wanted: &dyn Fn() -> bool) -> Result<Root> {
     let root = &options.directory;
     let kind = fs.stat(root).map_err(opening)?;
     match kind {
@@ -56,7 +58,7 @@ pub(crate) fn open(fs: &dyn Fs, options: &Options) -> Result<Root> {
             return Err(Error::new(Code::BlobStoreNotFound, message).path(root));
         }
     }
-    let (hold, was_clean) = take_lock(fs, options)?;
+    let (hold, was_clean) = take_lock(fs, options, is_wanted)?;
     // Whatever an earlier life wrote and did not flush, names too, is flushed before anything of it is shown to anybody,
     // as nobody can tell it from what is durable. Names cannot come later: they are changed by plain calls, which end
     // with their process.
@@ -72,13 +74,14 @@ pub(crate) fn open(fs: &dyn Fs, options: &Options) -> Result<Root> {
 }
 
 /// The file, locked; and whether the store was closed with everything durable.
-fn take_lock(fs: &dyn Fs, options: &Options) -> Result<(File, bool)> {
+fn take_lock(fs: &dyn Fs, options: &Options, is_wanted: &dyn Fn() -> bool) -> Result<(File, bool)> {
     let path = options.directory.join(HOLD_NAME);
     let create = Create::IfMissing(options.file_mode);
     let file = fs.open(&path, OpenOptions { access: Access::ReadWrite, create, direct: false });
     let file = file.map_err(opening)?;
-    if !lock::take(fs, &file, options.lock_timeout).map_err(opening)? {
-        return Err(locked(fs, &path));
+    if !lock::take(fs, &file, options.lock_timeout, is_wanted).map_err(opening)? {
+        let is_wanted = is_wanted();
+        return Err(if is_wanted { locked(fs, &path) } else { failure::store_closed(&options.directory) });
     }
     let mut said = [0; CLEAN.len() + 1];
     let count = fs.read_at(&file, 0, &mut said).map_err(opening)?;

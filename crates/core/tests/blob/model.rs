@@ -17,6 +17,17 @@ pub(crate) enum Op {
     Write { handle: u32, offset: u64, length: u64, byte: u8, sync: bool },
 }
 
+impl Op {
+    /// Whether it removes a blob.
+    fn removes(&self, name: usize, partition_of: impl Fn(usize) -> usize) -> bool {
+        match self {
+            Self::Remove { name: removed } => *removed == name,
+            Self::RemovePartition { partition } => *partition == partition_of(name),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     Asked { id: u32, op: Op },
@@ -107,8 +118,11 @@ impl Model {
             .collect();
         // What concerns the name, in the order of the calls, which is the order of its happening.
         let (mut must_exist, mut may_exist) = (self.before[name].is_some(), self.before[name].is_some());
-        let mut is_known = true;
-        for event in &self.events {
+        // Where it was last removed for certain: what is there now was made after that.
+        let mut removed_at = None;
+        // It may have been removed, or come back; and whichever of the two it is was opened since.
+        let (mut is_uncertain, mut is_known) = (false, true);
+        for (at, event) in self.events.iter().enumerate() {
             let Event::Asked { id, op } = event else { continue };
             let answer = answers.get(id).copied();
             match op {
@@ -119,23 +133,33 @@ impl Model {
                     if answer == Some(false) {
                         must_exist = false;
                     }
+                    is_known &= !is_uncertain;
                 }
-                Op::Remove { name: removed } if *removed == name => {
+                Op::Remove { .. } | Op::RemovePartition { .. } if op.removes(name, &partition_of) => {
                     (must_exist, may_exist) = (false, answer != Some(true));
-                    is_known = false;
-                }
-                Op::RemovePartition { partition } if *partition == partition_of(name) => {
-                    (must_exist, may_exist) = (false, answer != Some(true));
-                    is_known = false;
+                    if answer == Some(true) {
+                        (removed_at, is_uncertain, is_known) = (Some(at), false, true);
+                    } else {
+                        is_uncertain = true;
+                    }
                 }
                 _ => {}
             }
         }
-        Expected { must_exist, may_exist, content: is_known.then(|| self.content(name, &answers)) }
+        let content = is_known.then(|| self.content(name, &answers, removed_at));
+        Expected { must_exist, may_exist, content }
     }
 
-    /// The changes of a blob that was never asked to be removed since the last crash.
-    fn content(&self, name: usize, answers: &HashMap<u32, bool>) -> Content {
+    /// The changes of the blob that was made after `removed_at`, if it was removed since the last crash.
+    fn content(&self, name: usize, answers: &HashMap<u32, bool>, removed_at: Option<usize>) -> Content {
+        // Calls that are answered in the same moment as a handle is given out are its open.
+        let is_of_now = |at: usize| match self.events.get(at + 1) {
+            Some(Event::Answered { id, .. }) => {
+                let asked = |event: &Event| matches!(event, Event::Asked { id: asked, .. } if asked == id);
+                self.events.iter().position(asked) > removed_at
+            }
+            _ => removed_at.is_none(),
+        };
         let mut handles = HashMap::new();
         // By id: its place among the changes.
         let mut places: HashMap<u32, usize> = HashMap::new();
@@ -143,9 +167,12 @@ impl Model {
         let mut answered: Vec<u32> = Vec::new();
         // For each flush that is asked for: what it will have made durable.
         let mut flushes: HashMap<u32, Vec<u32>> = HashMap::new();
-        for event in &self.events {
+        for (at, event) in self.events.iter().enumerate() {
             match event {
-                Event::Opened { handle, name } => drop(handles.insert(*handle, *name)),
+                // A handle's number is used again.
+                Event::Opened { handle, name } => {
+                    handles.insert(*handle, Some(*name).filter(|_| is_of_now(at)));
+                }
                 Event::Answered { id, is_ok } => {
                     if let Some(covered) = flushes.get(id)
                         && *is_ok
@@ -163,7 +190,7 @@ impl Model {
                     else {
                         continue;
                     };
-                    if handles.get(handle) != Some(&name) {
+                    if handles.get(handle) != Some(&Some(name)) {
                         continue;
                     }
                     let is_ok = answers.get(id) == Some(&true);
@@ -186,7 +213,8 @@ impl Model {
                 }
             }
         }
-        Content { before: self.before[name].clone().unwrap_or_default(), changes }
+        let before = self.before[name].clone().filter(|_| removed_at.is_none());
+        Content { before: before.unwrap_or_default(), changes }
     }
 }
 

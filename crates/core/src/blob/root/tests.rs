@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use ringbolt_disk::sim::{Call, Fault, Sim};
-use ringbolt_disk::{Access, Buffer, Create, OpenOptions};
+use ringbolt_disk::{Access, Buffer, Create, Fs, OpenOptions};
 
-use super::{Root, open};
+use super::Root;
 use crate::blob::options::Options;
 use crate::error::{Code, Error, Result};
 
@@ -17,6 +17,11 @@ const EIO: i32 = 5;
 const EACCES: i32 = 13;
 const ENOTDIR: i32 = 20;
 const ENOSPC: i32 = 28;
+
+/// As somebody who waits.
+fn open(fs: &dyn Fs, options: &Options) -> Result<Root> {
+    super::open(fs, options, &|| true)
+}
 
 fn open_on(sim: &Sim) -> Result<Root> {
     open(&*sim.fs(), &Options::new(ROOT))
@@ -119,6 +124,19 @@ fn nobody_is_blamed(sim: &Sim) {
     assert_eq!(theirs.try_lock(hold.as_ref().expect("opens")), Ok(true));
     let error = open(&*sim.disk().fs, &Options::new(ROOT)).expect_err("it is locked");
     assert_eq!((error.code, error.pid), (Code::BlobStoreLocked, None), "{error:?}");
+}
+
+#[test]
+fn who_does_not_want_the_store_any_more_does_not_wait_for_it() {
+    let sim = Sim::new(1);
+    let held = open(&*sim.disk().fs, &Options::new(ROOT)).expect("opens");
+    let options = Options { lock_timeout: Duration::from_hours(1), ..Options::new(ROOT) };
+    let other = sim.disk().fs;
+    let before = other.now();
+    let error = super::open(&*other, &options, &|| false).expect_err("it is locked");
+    assert_eq!(error.code, Code::BlobStoreClosed);
+    assert!(other.now().since(before) < Duration::from_secs(1));
+    drop(held);
 }
 
 #[test]
