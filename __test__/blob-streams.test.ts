@@ -115,6 +115,24 @@ test('a_destroyed_stream_ends_after_the_call_that_is_under_way', async () => {
   expect(blob.size).toBe(MiB)
 })
 
+test('a_destroyed_stream_shows_nothing_that_was_still_being_read', async () => {
+  const blob = await newBlob()
+  await blob.write(0, Buffer.alloc(MiB, 1))
+  for (const destroy of [true, false]) {
+    const stream = blob.createReadStream({ highWaterMark: 1000 })
+    let chunks = 0
+    stream.on('data', () => {
+      chunks += 1
+      if (destroy) stream.destroy()
+    })
+    // The first read has begun by then.
+    if (!destroy) process.nextTick(() => process.nextTick(() => stream.destroy()))
+    await new Promise(resolve => stream.once('close', resolve))
+    for (let turns = 0; turns < 5; turns += 1) await turn()
+    expect(chunks).toBe(destroy ? 1 : 0)
+  }
+})
+
 test('a_signal_destroys_a_stream', async () => {
   const blob = await newBlob()
   await blob.write(0, Buffer.alloc(MiB))
