@@ -62,6 +62,23 @@ test('closing_a_store_settles_every_call_and_closes_every_handle', async () => {
   expect((await again.open('partition', 'blob 7')).size).toBe(60_001)
 })
 
+test('a_closed_handle_has_the_size_that_its_last_call_left', async () => {
+  const store = await blobStore()
+  const blob = await store.open('partition', 'blob')
+  const other = await store.open('partition', 'other')
+  await blob.write(0, bytes('abc'))
+  await Promise.all([blob.write(10, bytes('x')), blob.close()])
+  expect(blob.size).toBe(11)
+  await other.write(0, Buffer.alloc(100))
+  await Promise.all([
+    other.write(200, bytes('x')),
+    other.resize(50),
+    other.write(60, bytes('y')),
+    store.close(),
+  ])
+  expect(other.size).toBe(61)
+})
+
 test('await_using_closes_handle_and_store', async () => {
   const directory = temporary()
   let seen: { closed: boolean }[]

@@ -18,7 +18,7 @@ export class Blob implements BlobName, Dependent {
   /** The handle's number on the other side. */
   readonly #number: number
   #closing: Promise<void> | undefined
-  /** As it was when it was closed. */
+  /** As it was when it was closed, and as the calls before that left it. */
   #lastSize = 0
 
   constructor(store: Store, { partition, name }: BlobName, blob: number, version: number) {
@@ -145,17 +145,27 @@ export class Blob implements BlobName, Dependent {
     }
     const views = chunks.map(unshared)
     const [view] = views as [Uint8Array]
-    return store.ask(id =>
-      views.length === 1
-        ? native.writeBlob(store.id, id, this.#number, offset, view, sync, cached)
-        : native.writeBlobChunks(store.id, id, this.#number, offset, views, sync, cached),
+    return store.ask(
+      id =>
+        views.length === 1
+          ? native.writeBlob(store.id, id, this.#number, offset, view, sync, cached)
+          : native.writeBlobChunks(store.id, id, this.#number, offset, views, sync, cached),
+      () => this.#sized(Math.max(this.#lastSize, offset + length)),
     )
   }
 
   resize(length: number): Promise<void> {
     this.check()
     const { store } = this
-    return store.ask(id => native.resizeBlob(store.id, id, this.#number, length))
+    return store.ask(
+      id => native.resizeBlob(store.id, id, this.#number, length),
+      () => this.#sized(length),
+    )
+  }
+
+  /** A change was answered. Of a handle that was closed meanwhile, core knows no size any more. */
+  #sized(size: number): void {
+    if (this.isClosed) this.#lastSize = size
   }
 
   sync(): Promise<void> {
