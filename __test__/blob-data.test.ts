@@ -225,6 +225,23 @@ test('many_ranges_are_read_at_once_in_any_order_and_overlapping', async () => {
   }
 })
 
+test('thousands_of_calls_at_once_all_settle', async () => {
+  const blob = await newBlob()
+  const count = 5000
+  const writes = Array.from({ length: count }, (_, index) =>
+    blob.write(index * 8, bytes(String(index).padStart(8))),
+  )
+  const [written] = await Promise.all([Promise.all(writes), blob.sync()])
+  expect(written).toHaveLength(count)
+  const reads = Array.from({ length: count }, (_, index) =>
+    blob.read(index * 8, 8, { dontCache: index % 2 === 0 }),
+  )
+  const failing = Array.from({ length: count }, () => caught(blob.resize(2 ** 53 - 1)))
+  for (const [index, read] of (await Promise.all(reads)).entries()) expect(Number(read)).toBe(index)
+  for (const error of await Promise.all(failing))
+    expect(error).toMatchObject({ code: 'ERR_BLOB_RESIZE_FAILED' })
+})
+
 test('a_write_with_sync_needs_no_other', async () => {
   const store = await blobStore()
   const blob = await store.open('partition', 'blob')

@@ -84,7 +84,7 @@ export class BlobHandle implements AsyncDisposable {
   }
 
   /**
-   * Read exactly `length` bytes.
+   * Read exactly `length` bytes. At most as many as a `Buffer` can have: `ERR_OUT_OF_RANGE` beyond that.
    *
    * @throws BlobError `ERR_BLOB_INSUFFICIENT_LENGTH` (`offset`, `length`, `size`) if the blob ends before,
    * `ERR_BLOB_OFFSET_OVERFLOW`, `ERR_BLOB_READ_FAILED`, `ERR_BLOB_CLOSED`, `ERR_BLOB_STORE_CLOSED`

@@ -13,8 +13,6 @@ export type {
   NativeReader,
   NativeReport,
   NativeSegment,
-  NativeStoreOptions,
-  NativeWalOptions,
   NativeWalStats,
 } from '#binding'
 

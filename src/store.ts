@@ -146,16 +146,15 @@ export class Store implements Watcher {
   }
 
   close(): Promise<void> {
-    if (this.#closing === undefined) {
-      for (const dependent of this.dependents) dependent.beforeStoreEnds()
-      this.#closing = deferred()
-      if (this.#ended) {
-        this.#closing.resolve()
-      } else {
-        native.closeStore(this.id)
-        this.#hold()
-      }
-    }
+    if (this.#closing !== undefined) return this.#closing.promise
+    native.closeStore(this.id)
+    this.#hold()
+    return this.#beginToClose()
+  }
+
+  #beginToClose(): Promise<void> {
+    for (const dependent of this.dependents) dependent.beforeStoreEnds()
+    this.#closing = deferred()
     return this.#closing.promise
   }
 
@@ -194,6 +193,8 @@ export class Store implements Watcher {
 
   /** Its threads have ended: the lock is free, nothing more will come. */
   #end(): void {
+    // Unasked, after a mistake of ours, it is as closed as it would be.
+    if (this.#closing === undefined) this.#beginToClose()
     this.#ended = true
     const failure = native.storeFailure(this.id) as Failure | null
     if (this.#backend !== undefined) this.#lastStats = native.storeStats(this.id)
