@@ -18,12 +18,14 @@
 //! ```
 //!
 //! * **Down.** Records are collected by JavaScript in a buffer that it alone touches. One call a tick hands
-//!   them over; their bytes are copied before that call returns. No memory is shared between the two sides
-//!   at any time, so nothing JavaScript does to a buffer can reach the kernel. The functions of this path are
-//!   free functions over a number: an argument that is an object of a class costs a microsecond a call.
-//! * **Back.** Nothing is carried back but "look": the watermarks say it all, since records settle in order.
-//!   So a thousand completions between two turns of the event loop cost one wake.
-//! * **The end.** Every log is closed and its thread joined before its environment is gone, however it ends.
+//!   them over; their bytes are copied before that call returns. What is written to a blob is copied as well. The
+//!   functions of this path are free functions over a number: an argument that is an object of a class costs a
+//!   microsecond a call.
+//! * **Back.** Nothing is carried back but "look". Of a log the watermarks say it all, since records settle in order;
+//!   of a store its calls' numbers do. So a thousand completions between two turns of the event loop cost one wake.
+//! * **Shared memory.** None, but for what a blob is read into: JavaScript's own memory, which the facade hands out
+//!   only when the read is over (see `staging`). So nothing JavaScript does to a buffer can reach the kernel.
+//! * **The end.** Every log and store is closed and its threads joined before its environment is gone, however it ends.
 //!
 //! | module | what |
 //! | --- | --- |
