@@ -9,11 +9,11 @@ import { onTestFinished, type TestContext } from 'vitest'
 import { has, ran } from './disks.js'
 import { lacks, root } from './helpers.js'
 
-/** What the child's script has at hand, beside `Wal` and `directory`. */
+/** What the child's script has at hand, beside `BlobStore`, `Wal` and `directory`. */
 const prelude = `
 import { writeSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import { Wal } from 'ringbolt'
+import { BlobStore, Wal } from 'ringbolt'
 const directory = process.argv[1]
 const tell = value => writeSync(1, JSON.stringify(value) + '\\n')
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()

@@ -85,7 +85,7 @@ export function smallDisk(context: TestContext, options: string): string {
 const script = (body: string) => [
   '--input-type=module',
   '--eval',
-  `import { Wal } from 'ringbolt'\nconst directory = process.argv[1]\n${body}`,
+  `import { BlobStore, Wal } from 'ringbolt'\nconst directory = process.argv[1]\n${body}`,
 ]
 
 export interface Ended {

@@ -15,7 +15,7 @@ test('the_readme_has_code', () => {
 /** What a snippet prints, run as it stands but for where its log goes, which vanishes. */
 async function run(directory: string, snippet: string): Promise<string[]> {
   const body = snippet
-    .replace("import { Wal } from 'ringbolt'", '')
+    .replace(/^import \{ (?:Wal|BlobStore) \} from 'ringbolt'$/m, '')
     .replace(/open\('(\w+)'\)/, "open(directory + '/$1')")
   const { code, stderr, stdout } = await child(directory, body)
   expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
@@ -31,9 +31,16 @@ test('the_first_snippet_finds_at_its_second_run_what_the_first_left', async () =
   }
 })
 
-test.each(snippets.slice(1))('another_snippet_runs', async snippet => {
+test.each([
+  ['keys and values', 1, "Map(1) { 'colour' => 'green' }"],
+  ['blobs', 2, '8199 a page'],
+])('the_snippet_on_%s_runs_twice', async (_, index, printed) => {
   const directory = temporary()
   for (let round = 0; round < 2; round += 1) {
-    expect(await run(directory, snippet)).toEqual(["Map(1) { 'colour' => 'green' }"])
+    expect(await run(directory, snippets[index] as string)).toEqual([printed])
   }
+})
+
+test('every_snippet_is_run', () => {
+  expect(snippets).toHaveLength(3)
 })

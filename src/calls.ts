@@ -37,9 +37,8 @@ export class Calls {
     const resolve = this.#resolves[id] as (value: unknown) => void
     const reject = this.#rejects[id] as Reject
     this.#forget(id)
-    if (typeof outcome !== 'function') return resolve(outcome)
     try {
-      resolve(outcome())
+      resolve(typeof outcome === 'function' ? outcome() : outcome)
     } catch (error) {
       reject(error)
     }

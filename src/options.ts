@@ -155,7 +155,7 @@ const MiB = 1024 * 1024
 const grain = 4096
 
 /** The longest a timer or a lock can be told to wait, in milliseconds: about 24 days, as in Node. */
-export const millisecondsMax = 2 ** 31 - 1
+export const millisecondsMax: number = 2 ** 31 - 1
 
 /** Which of the two formats a log's files have. */
 export type Format = 'segments' | 'entries'

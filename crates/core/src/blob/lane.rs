@@ -75,6 +75,13 @@ impl<S: Scope, W> Lane<S, W> {
         }
     }
 
+    /// Change what work that has not begun is about.
+    pub(crate) fn rescope(&mut self, rescope: impl FnMut(&mut S)) {
+        let next = self.window.iter_mut().filter(|entry| entry.work.is_some()).map(|entry| &mut entry.scope);
+        let waiting = self.waiting.iter_mut().map(|(scope, _)| scope);
+        next.chain(waiting).for_each(rescope);
+    }
+
     /// Take out all that has not begun.
     pub(crate) fn give_up(&mut self) -> Vec<W> {
         let mut given_up = Vec::new();

@@ -8,18 +8,23 @@ use ringbolt_disk::{File, Fs, OpenOptions, Result};
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Take a file's lock; `false` where somebody else has it all that time. The same description's writes, also those of
-/// a process that was killed, hold it until they are done.
+/// Take a file's lock; `false` where somebody else has it all that time, or until it is not wanted any more. The same
+/// description's writes, also those of a process that was killed, hold it until they are done.
 ///
 /// # Errors
 /// What locking answers.
-pub(crate) fn take(fs: &dyn Fs, file: &File, timeout: Duration) -> Result<bool> {
+pub(crate) fn take(
+    fs: &dyn Fs,
+    file: &File,
+    timeout: Duration,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<bool> {
     let deadline = fs.now().after(timeout);
     loop {
         if fs.try_lock(file)? {
             return Ok(true);
         }
-        if fs.now() >= deadline {
+        if fs.now() >= deadline || !is_wanted() {
             return Ok(false);
         }
         fs.sleep(PAUSE);

@@ -1,10 +1,10 @@
 //! What is done to names, as straight-line calls of the disk, each on a helper thread. Nothing here makes anything
 //! durable but [`flush`]: that is the machine's, which does it once for all who wait.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringbolt_disk::{Access, Buffer, Create, EntryKind, File, Fs, OpenOptions};
+use ringbolt_disk::{Access, Buffer, Create, Entry, EntryKind, File, Fs, OpenOptions};
 
 use crate::blob::failure::{self, in_partition};
 use crate::blob::lock;
@@ -35,7 +35,7 @@ pub(crate) struct Prepared {
     pub(crate) size: u64,
     /// Its header was written by this call: neither that nor its name is durable yet.
     pub(crate) is_new: bool,
-    /// Its partition was made by this call: its name is not durable yet.
+    /// Its partition was made by this call, or during it: its name may not be durable yet.
     pub(crate) partition_is_new: bool,
 }
 
@@ -51,8 +51,7 @@ pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resu
     let opening = |error| failure::of_blob(Code::BlobOpenFailed, "opening", key, error);
     let kind = fs.stat(&path).map_err(opening)?;
     if kind == Some(EntryKind::Other) {
-        let message = format!("opening the blob {key}: {} is no regular file", path.display());
-        return Err(failure::about(&Error::new(Code::BlobOpenFailed, message).path(&path), key));
+        return Err(refused(key, &path, "it is no regular file; move it elsewhere"));
     }
     if kind.is_none() && !wanted.create {
         return Err(missing(key, &path));
@@ -63,12 +62,10 @@ pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resu
         opened => opened.map_err(opening)?,
     };
     // Before a byte is looked at: a killed process's writes may still be on their way, and hold it.
-    if !lock::take(fs, &file, wanted.lock_timeout).map_err(opening)? {
-        let message = format!(
-            "opening the blob {key}: its file is locked, by another store or by the last writes of a process that was \
-             killed; try again"
-        );
-        return Err(failure::about(&Error::new(Code::BlobOpenFailed, message).path(&path), key));
+    if !lock::take(fs, &file, wanted.lock_timeout, &|| true).map_err(opening)? {
+        let reason =
+            "it is locked, by another store or by the last writes of a process that was killed; try again";
+        return Err(refused(key, &path, reason));
     }
     let len = fs.len(&file).map_err(opening)?;
     let mut start = vec![0; len.min(HEADER_BYTES_MAX as u64) as usize];
@@ -132,13 +129,11 @@ pub(crate) fn check_version(key: &Key, found: u16, (least, largest): (u16, u16))
 /// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`.
 pub(crate) fn remove(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
     let removing = |error| failure::of_blob(Code::BlobOpenFailed, "removing", key, error);
-    let directory = root.join(key.partition());
-    check_directory(key.partition(), &directory, fs.stat(&directory).map_err(removing)?)?;
+    directory_of(fs, root, key.partition(), removing)?;
     let path = key.path(root);
     match fs.remove(&path) {
-        Ok(()) => Ok(()),
         Err(error) if error.is_not_found() => Err(missing(key, &path)),
-        Err(error) => Err(removing(error)),
+        removed => removed.map_err(removing),
     }
 }
 
@@ -148,8 +143,7 @@ pub(crate) fn remove(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
 /// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_STORE_IO`; with the last, some of it may be
 /// gone.
 pub(crate) fn remove_partition(fs: &dyn Fs, root: &Path, partition: &str) -> Result<()> {
-    let directory = root.join(partition);
-    let entries = list(fs, partition, &directory)?;
+    let (directory, entries) = list(fs, root, partition)?;
     if let Some(stray) = entries.iter().find(|entry| entry.kind == EntryKind::Directory) {
         return Err(stray_entry(partition, &directory, &stray.name.to_string_lossy(), "is a directory"));
     }
@@ -170,9 +164,9 @@ pub(crate) fn remove_partition(fs: &dyn Fs, root: &Path, partition: &str) -> Res
 /// # Errors
 /// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_STORE_IO`.
 pub(crate) fn scan(fs: &dyn Fs, root: &Path, partition: &str) -> Result<Vec<Vec<u8>>> {
-    let directory = root.join(partition);
+    let (directory, entries) = list(fs, root, partition)?;
     let mut found = Vec::new();
-    for entry in list(fs, partition, &directory)? {
+    for entry in entries {
         // Not ours, or ours for a moment only.
         let Some(name) = entry.name.to_str().filter(|name| !name.starts_with('.')) else { continue };
         if entry.kind != EntryKind::File {
@@ -216,51 +210,59 @@ pub(crate) fn flush(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
 
 /// Says whether it made it.
 fn make_partition(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Result<bool> {
-    let directory = root.join(key.partition());
+    let partition = key.partition();
+    let directory = root.join(partition);
     let failed = |error| {
-        let doing = format!("making the partition {}", key.partition());
-        in_partition(&failure::of_store(Code::BlobPartitionCreationFailed, &doing, error), key.partition())
+        let doing = format!("making the partition {partition}");
+        in_partition(&failure::of_store(Code::BlobPartitionCreationFailed, &doing, error), partition)
     };
     match fs.stat(&directory).map_err(failed)? {
         Some(EntryKind::Directory) => Ok(false),
-        Some(_) => {
-            let message =
-                format!("making the partition {}: {} is no directory", key.partition(), directory.display());
-            let error = Error::new(Code::BlobPartitionCreationFailed, message).path(&directory);
-            Err(in_partition(&error, key.partition()))
-        }
+        Some(_) => Err(no_directory(Code::BlobPartitionCreationFailed, partition, &directory)),
         None if wanted.create => match fs.create_dir(&directory, directory::mode(wanted.file_mode)) {
             Ok(()) => Ok(true),
+            // By somebody else just now, who may not have synced its name.
+            Err(error) if error.is_exists() => Ok(true),
             Err(error) => Err(failed(error)),
         },
-        None => Err(partition_missing(key.partition(), &directory)),
+        None => Err(partition_missing(partition, &directory)),
     }
 }
 
-fn list(fs: &dyn Fs, partition: &str, directory: &Path) -> Result<Vec<ringbolt_disk::Entry>> {
+/// Where a partition lies. Nothing is listed or removed through what only leads to a directory, as a symbolic link
+/// does: what is behind it is not the store's.
+fn directory_of(
+    fs: &dyn Fs,
+    root: &Path,
+    partition: &str,
+    failed: impl FnOnce(ringbolt_disk::Error) -> Error,
+) -> Result<PathBuf> {
+    let directory = root.join(partition);
+    match fs.stat(&directory).map_err(failed)? {
+        Some(EntryKind::Directory) => Ok(directory),
+        Some(_) => Err(no_directory(Code::BlobPartitionCorrupt, partition, &directory)),
+        None => Err(partition_missing(partition, &directory)),
+    }
+}
+
+fn list(fs: &dyn Fs, root: &Path, partition: &str) -> Result<(PathBuf, Vec<Entry>)> {
     let listing = |error| {
         let doing = format!("listing the partition {partition}");
         in_partition(&failure::of_store(Code::BlobStoreIo, &doing, error), partition)
     };
-    check_directory(partition, directory, fs.stat(directory).map_err(listing)?)?;
-    match fs.list(directory) {
-        Err(error) if error.is_not_found() => Err(partition_missing(partition, directory)),
-        listed => listed.map_err(listing),
+    let directory = directory_of(fs, root, partition, listing)?;
+    match fs.list(&directory) {
+        Err(error) if error.is_not_found() => Err(partition_missing(partition, &directory)),
+        Err(error) => Err(listing(error)),
+        Ok(entries) => Ok((directory, entries)),
     }
 }
 
-/// A symbolic link would lead to what is not the store's.
-fn check_directory(partition: &str, directory: &Path, kind: Option<EntryKind>) -> Result<()> {
-    match kind {
-        Some(EntryKind::Directory) => Ok(()),
-        None => Err(partition_missing(partition, directory)),
-        Some(_) => {
-            let reason = "it is no directory".to_owned();
-            let message = format!("the partition {partition} is corrupt: {reason}; move it elsewhere");
-            let error = Error::new(Code::BlobPartitionCorrupt, message).path(directory);
-            Err(in_partition(&error, partition).with(|details| details.reason = Some(reason)))
-        }
-    }
+/// Not for the system's reasons, for ours.
+fn refused(key: &Key, path: &Path, reason: &str) -> Error {
+    let message = format!("opening the blob {key} in {}: {reason}", path.display());
+    failure::about(&Error::new(Code::BlobOpenFailed, message).path(path), key)
+        .with(|details| details.reason = Some(reason.to_owned()))
 }
 
 fn missing(key: &Key, path: &Path) -> Error {
@@ -270,6 +272,15 @@ fn missing(key: &Key, path: &Path) -> Error {
 fn partition_missing(partition: &str, directory: &Path) -> Error {
     let message = format!("there is no partition {partition}");
     in_partition(&Error::new(Code::BlobPartitionMissing, message).path(directory), partition)
+}
+
+fn no_directory(code: Code, partition: &str, directory: &Path) -> Error {
+    let message = format!(
+        "the partition {partition} cannot be used: {} is no directory; move it elsewhere",
+        directory.display()
+    );
+    in_partition(&Error::new(code, message).path(directory), partition)
+        .with(|details| details.reason = Some("no directory".to_owned()))
 }
 
 fn corrupt(key: &Key, path: &Path, reason: String) -> Error {
@@ -290,3 +301,6 @@ fn stray_entry(partition: &str, directory: &Path, name: &str, what: &str) -> Err
         },
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,19 +32,20 @@ impl Root {
     /// The store is closed and nothing is under way in it: let go of it. `is_durable` says whether nothing in it is
     /// left unflushed.
     pub(crate) fn close(self, fs: &dyn Fs, is_durable: bool) {
-        if is_durable {
-            // Where it cannot be said, the next open flushes what it opens.
-            let _ =
-                fs.set_len(&self.hold, 0).and_then(|()| fs.write_at(&self.hold, 0, &Buffer::copy_of(CLEAN)));
-        }
+        // Nobody is to be told that this process has the store: commonware-runtime locks the same file and does not write
+        // its own number over ours. Where it cannot be said to be clean, the next open flushes what it opens.
+        let said: &[u8] = if is_durable { CLEAN } else { b"" };
+        let _ = fs.set_len(&self.hold, 0).and_then(|()| fs.write_at(&self.hold, 0, &Buffer::copy_of(said)));
     }
 }
 
-/// Open the store's directory. It is locked as long as what is returned is kept.
+/// Open the store's directory. It is locked as long as what is returned is kept. Whether somebody still waits for it is
+/// asked while its lock is waited for.
 ///
 /// # Errors
-/// `ERR_BLOB_STORE_NOT_FOUND`, `ERR_BLOB_STORE_LOCKED`, `ERR_BLOB_STORE_IO`.
-pub(crate) fn open(fs: &dyn Fs, options: &Options) -> Result<Root> {
+/// `ERR_BLOB_STORE_NOT_FOUND`, `ERR_BLOB_STORE_LOCKED`, `ERR_BLOB_STORE_IO`; `ERR_BLOB_STORE_CLOSED` where it is not
+/// wanted any more.
+pub(crate) fn open(fs: &dyn Fs, options: &Options, is_wanted: &dyn Fn() -> bool) -> Result<Root> {
     let root = &options.directory;
     let kind = fs.stat(root).map_err(opening)?;
     match kind {
@@ -57,7 +58,7 @@ pub(crate) fn open(fs: &dyn Fs, options: &Options) -> Result<Root> {
             return Err(Error::new(Code::BlobStoreNotFound, message).path(root));
         }
     }
-    let (hold, was_clean) = take_lock(fs, options)?;
+    let (hold, was_clean) = take_lock(fs, options, is_wanted)?;
     // Whatever an earlier life wrote and did not flush, names too, is flushed before anything of it is shown to anybody,
     // as nobody can tell it from what is durable. Names cannot come later: they are changed by plain calls, which end
     // with their process.
@@ -73,19 +74,20 @@ pub(crate) fn open(fs: &dyn Fs, options: &Options) -> Result<Root> {
 }
 
 /// The file, locked; and whether the store was closed with everything durable.
-fn take_lock(fs: &dyn Fs, options: &Options) -> Result<(File, bool)> {
+fn take_lock(fs: &dyn Fs, options: &Options, is_wanted: &dyn Fn() -> bool) -> Result<(File, bool)> {
     let path = options.directory.join(HOLD_NAME);
     let create = Create::IfMissing(options.file_mode);
     let file = fs.open(&path, OpenOptions { access: Access::ReadWrite, create, direct: false });
     let file = file.map_err(opening)?;
-    if !lock::take(fs, &file, options.lock_timeout).map_err(opening)? {
-        return Err(locked(fs, &path));
+    if !lock::take(fs, &file, options.lock_timeout, is_wanted).map_err(opening)? {
+        let is_wanted = is_wanted();
+        return Err(if is_wanted { locked(fs, &path) } else { failure::store_closed(&options.directory) });
     }
     let mut said = [0; CLEAN.len() + 1];
     let count = fs.read_at(&file, 0, &mut said).map_err(opening)?;
     // From here on it is not clean, whatever becomes of us.
     fs.set_len(&file, 0).map_err(opening)?;
-    // For people, and for the message above. The lock is the lock, also where there is no room for this.
+    // For people, and for the message below. The lock is the lock, also where there is no room for this.
     let _ = fs.write_at(&file, 0, &Buffer::copy_of(fs.pid().to_string().as_bytes()));
     Ok((file, &said[..count] == CLEAN))
 }
@@ -103,3 +105,6 @@ fn locked(fs: &dyn Fs, path: &Path) -> Error {
 fn opening(error: ringbolt_disk::Error) -> Error {
     failure::of_store(Code::BlobStoreIo, "opening the store", error)
 }
+
+#[cfg(test)]
+mod tests;

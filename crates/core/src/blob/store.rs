@@ -226,7 +226,7 @@ impl Shared {
             Error::of_disk(Code::BackendUnavailable, &doing, error)
                 .with(|details| details.reason = Some(reason))
         })?;
-        let root = root::open(&*fs, &self.options)?;
+        let root = root::open(&*fs, &self.options, &|| !self.inner().is_closing)?;
         if !root.is_settled {
             self.inner().machine.distrust();
         }

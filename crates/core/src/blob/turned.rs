@@ -31,7 +31,7 @@ impl Turned {
     /// Where the disk gives no driver.
     pub fn open(options: &Options, disk: Disk) -> Result<Self> {
         let Disk { fs, driver, .. } = disk;
-        let root = root::open(&*fs, options)?;
+        let root = root::open(&*fs, options, &|| true)?;
         let mut machine = Machine::new(Config::of(options), Arc::new(Pool::default()));
         if !root.is_settled {
             machine.distrust();

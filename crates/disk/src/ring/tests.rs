@@ -174,10 +174,24 @@ fn a_number_finds_its_own_request_only() {
     assert_eq!(slots.len(), 0);
 }
 
-/// A ring, and what its listener hears.
+/// A ring, and what its listener hears. One whose end does not come ends the process, by its test's name.
 fn ring(depth: usize) -> (Ring, Receiver<Done>) {
+    const PATIENCE: Duration = Duration::from_mins(5);
     let (told, hears) = channel();
-    let on_done: OnDone = Box::new(move |dones, _| dones.drain(..).for_each(|done| told.send(done).unwrap()));
+    let (alive, end) = channel::<()>();
+    let name = std::thread::current().name().unwrap_or_default().to_owned();
+    std::thread::spawn(move || {
+        if end.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+            // Past the test's captured output, which is lost with the process.
+            let _ = writeln!(std::io::stderr(), "{name} did not end within {PATIENCE:?}");
+            std::process::abort();
+        }
+    });
+    let on_done: OnDone = Box::new(move |dones, _| {
+        // Dropped with the ring.
+        let _ = &alive;
+        dones.drain(..).for_each(|done| told.send(done).unwrap());
+    });
     let options = EngineOptions { depth, helpers: 1 };
     (Ring::new(Arc::new(OsFs), options, on_done).unwrap(), hears)
 }

@@ -431,6 +431,13 @@ impl Machine {
         }
         let entry = self.partition(&running.partition);
         entry.is_known = false;
+        // Who comes next makes it again, and goes alone until it is heard of: one that found the directory which
+        // another has just made would take its name for durable.
+        entry.errands.rescope(|about| {
+            if matches!(about, About::Name(_)) {
+                *about = About::Whole;
+            }
+        });
         // Its directory is gone, and with it what was to be synced in it.
         entry.names = Flush::default();
         self.root_names.changed();
@@ -594,3 +601,6 @@ impl Machine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! The machine, stepped by hand: its operations are carried out in order and heard of in the order of the test's choosing.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ringbolt_disk::sim::Sim;
+use ringbolt_disk::{Done, Fs, Op, Outcome, Pool, Time};
+
+use crate::blob::machine::{Config, Machine};
+use crate::blob::options::Options;
+use crate::blob::{Answer, Finished, Request};
+use crate::error::Result;
+
+const ROOT: &str = "/store";
+
+/// A machine, and what was carried out for it that it has not heard of.
+struct ByHand {
+    sim: Sim,
+    fs: Arc<dyn Fs>,
+    machine: Machine,
+    unheard: Vec<Done>,
+}
+
+impl ByHand {
+    fn new() -> Self {
+        let sim = Sim::new(1);
+        sim.make_dir(ROOT);
+        let machine = Machine::new(Config::of(&Options::new(ROOT)), Arc::new(Pool::default()));
+        Self { fs: sim.fs(), sim, machine, unheard: Vec::new() }
+    }
+
+    fn request(&mut self, id: u32, request: Request) {
+        self.machine.request(Time::default(), id, request);
+    }
+
+    fn open(&mut self, id: u32, name: &[u8]) {
+        let (partition, name) = ("p".to_owned(), name.to_vec());
+        self.request(id, Request::Open { partition, name, versions: (0, 0), create: true });
+    }
+
+    /// Carry out what the machine wants by now, and let it hear of the last thing that it has not heard of. Answers
+    /// with what it answered.
+    fn step(&mut self) -> Vec<Finished> {
+        let mut ops = Vec::new();
+        self.machine.take_ops(&mut ops);
+        for (token, op) in ops {
+            let outcome = match op {
+                Op::Job(job) => job(&*self.fs).map(Outcome::Job),
+                Op::Sync { file } => self.fs.sync(&file).map(|()| Outcome::Synced),
+                other => panic!("{other:?} is not about names"),
+            };
+            self.unheard.push(Done { token, outcome, buffer: None });
+        }
+        if let Some(done) = self.unheard.pop() {
+            self.machine.on_done(Time::default(), done);
+        }
+        self.machine.finished().drain(..).collect()
+    }
+
+    /// Whether a power cut now would leave the blob.
+    fn is_durable(&self, hex: &str) -> bool {
+        let after = self.sim.image().boot_with([], 1);
+        after.list(Path::new(ROOT).join("p")).iter().any(|name| name == hex)
+    }
+}
+
+#[test]
+fn opens_behind_a_removal_are_answered_when_the_partition_made_again_is_durable() {
+    // Goal: two opens that wait for the removal of their partition do not make it side by side, or the one that only
+    // finds its directory, and is heard of first, answers while the directory's name is pending. Method: hear of the
+    // later one first, and cut the power at each answer.
+    let mut hand = ByHand::new();
+    hand.open(0, b"first");
+    while hand.step().is_empty() {}
+    hand.request(1, Request::Remove { partition: "p".to_owned(), name: None });
+    hand.open(2, &[0xbb]);
+    hand.open(3, &[0xcc]);
+    let mut answered = Vec::new();
+    for _ in 0..100 {
+        for Finished { id, result } in hand.step() {
+            match (id, result) {
+                (1, Result::Ok(Answer::Done)) => {}
+                (2, Ok(Answer::Opened { .. })) => assert!(hand.is_durable("bb"), "{answered:?}"),
+                (3, Ok(Answer::Opened { .. })) => assert!(hand.is_durable("cc"), "{answered:?}"),
+                other => panic!("{other:?}"),
+            }
+            answered.push(id);
+        }
+    }
+    answered.sort_unstable();
+    assert_eq!(answered, [1, 2, 3]);
+}
