@@ -10,7 +10,7 @@
  */
 
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -163,7 +163,7 @@ function readArguments() {
 function prepare(path, cache) {
   spawnSync('sync', [path])
   if (cache === 'warm') {
-    readFileSync(path)
+    spawnSync('dd', [`if=${path}`, 'of=/dev/null', 'bs=1M', 'status=none'])
     return
   }
   spawnSync('sync')

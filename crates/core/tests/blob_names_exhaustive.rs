@@ -82,6 +82,8 @@ struct Workload {
     pace: Pace,
     /// A call that fails once, after so many of its kind did not.
     fault: Option<(Call, u64)>,
+    /// What is left to chance: the order of completions, and when a dead owner's writes land.
+    seed: u64,
 }
 
 /// A store at work, and what was asked and answered. The machine's marker counts these events.
@@ -363,7 +365,7 @@ fn subsets(units: &[u64]) -> Vec<Vec<u64>> {
 /// Cut the power of a copy of this machine, and kill its process, at every step of the workload and behind the last.
 /// Answers with the number of looks at what was left.
 fn explore_on(empty: &Sim, workload: &Workload) -> u64 {
-    let whole = empty.power_cut(1);
+    let whole = empty.power_cut(workload.seed);
     let events = Run::whole(&whole, workload);
     let mut looks = 0;
     let mut look = |image: &Image, killed: &Sim, case: &str| {
@@ -381,7 +383,7 @@ fn explore_on(empty: &Sim, workload: &Workload) -> u64 {
         }
     };
     for step in 1..=whole.steps() {
-        let sim = empty.power_cut(1);
+        let sim = empty.power_cut(workload.seed);
         sim.crash_at(step);
         sim.kill_at(step);
         Run::whole(&sim, workload);
@@ -405,7 +407,8 @@ fn workloads(operations: usize, layouts: &[Layout], fault: Option<(Call, u64)>) 
     for steps in all {
         for &layout in layouts {
             for pace in [Pace::Awaited, Pace::AtOnce] {
-                workloads.push(Workload { steps: steps.clone(), layout, pace, fault });
+                let seed = workloads.len() as u64;
+                workloads.push(Workload { steps: steps.clone(), layout, pace, fault, seed });
             }
         }
     }
@@ -466,6 +469,18 @@ fn a_call_that_fails_breaks_no_promise() {
 }
 
 #[test]
+fn a_blob_whose_making_could_not_be_flushed_is_whole_once_it_opens() {
+    // The failed flush lost its header, and the page cache still shows it to the next life of the store. What that life
+    // answers for must not lie behind a header that is not there.
+    for seed in 0..20 {
+        for layout in BOTH {
+            let steps = vec![Step::Open(0), Step::Reopen, Step::Fill];
+            explore(&[Workload { steps, layout, pace: Pace::Awaited, fault: Some((Call::Sync, 0)), seed }]);
+        }
+    }
+}
+
+#[test]
 fn a_disk_that_lies_about_a_flush_is_caught() {
     // What is caught here is planted below the waist; it shows that a harness of this size can catch anything.
     for (lie, steps) in [
@@ -477,7 +492,7 @@ fn a_disk_that_lies_about_a_flush_is_caught() {
         let sim = Sim::new(1);
         sim.lie(lie);
         let workload =
-            Workload { steps: steps.to_vec(), layout: Layout::V1, pace: Pace::Awaited, fault: None };
+            Workload { steps: steps.to_vec(), layout: Layout::V1, pace: Pace::Awaited, fault: None, seed: 1 };
         let explored = || explore_on(&sim, &workload);
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(explored)).is_err();
         assert!(caught, "{lie:?}, {steps:?}");

@@ -24,6 +24,8 @@ pub(crate) struct Wanted {
     pub(crate) create: bool,
     pub(crate) file_mode: u32,
     pub(crate) lock_timeout: Duration,
+    /// Whether what is there may be in the page cache only, and not on its way to the disk any more.
+    pub(crate) is_suspect: bool,
 }
 
 /// A blob's file, open and locked, with a whole header.
@@ -91,6 +93,12 @@ pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resu
         Finding::Corrupt(reason) => return Err(corrupt(key, &path, reason)),
     };
     check_version(key, header.version, wanted.versions)?;
+    // An earlier life's flush of it may have failed: then the page cache shows a header that the disk does not have, and a
+    // flush now would do nothing for it (durability rule 2). Data behind a lost header would be corrupt. So the header is
+    // written once more, and the flush that follows proves it.
+    if wanted.is_suspect && !is_new {
+        fs.write_at(&file, 0, &Buffer::copy_of(&header.encode())).map_err(opening)?;
+    }
     let size = if is_new { 0 } else { len - header.layout.data_at() };
     Ok(Prepared { file, header, size, is_new, partition_is_new })
 }

@@ -287,6 +287,7 @@ impl Machine {
             create,
             file_mode: self.config.file_mode,
             lock_timeout: self.config.lock_timeout,
+            is_suspect: self.is_suspect(&key),
         };
         let pending = |slot| Pending::Names(NamesOp::Open { running, key, slot });
         self.job(pending, move |fs| partition::open(fs, &root, &its, &wanted));
@@ -313,9 +314,7 @@ impl Machine {
         if prepared.is_new {
             entry.names.changed();
         }
-        // Without the lock that it has now, a dead owner's writes could still have come.
-        let is_suspect = self.flushed.as_ref().is_some_and(|flushed| !flushed.contains(&key));
-        let is_flush_due = prepared.is_new || is_suspect || self.left.contains_key(&key);
+        let is_flush_due = prepared.is_new || self.is_suspect(&key) || self.left.contains_key(&key);
         let opening = Box::new(Opening { running, key, prepared });
         if is_flush_due {
             let op = Op::Sync { file: opening.prepared.file.clone() };
@@ -323,6 +322,12 @@ impl Machine {
         } else {
             self.make_name_durable(opening);
         }
+    }
+
+    /// Whether a killed process's writes may have come into this blob since the store was opened (they could, until its
+    /// lock was had), or an earlier life's flush of it may have failed.
+    fn is_suspect(&self, key: &Arc<Key>) -> bool {
+        self.flushed.as_ref().is_some_and(|flushed| !flushed.contains(key))
     }
 
     fn on_opened_flushed(&mut self, opening: Box<Opening>, outcome: ringbolt_disk::Result<Outcome>) {

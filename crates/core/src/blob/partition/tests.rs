@@ -25,6 +25,7 @@ const WANTED: Wanted = Wanted {
     create: true,
     file_mode: 0o600,
     lock_timeout: Duration::from_millis(250),
+    is_suspect: false,
 };
 
 /// Only what is there.
