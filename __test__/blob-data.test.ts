@@ -1,7 +1,8 @@
 /** Reading and writing: what other stores of this kind are held to, and what this one adds. */
+import { freemem } from 'node:os'
 import { expect, test } from 'vitest'
 import { blobStore, bytes, MiB, newBlob, pattern, text } from './blobs.js'
-import { caught } from './helpers.js'
+import { caught, lacks } from './helpers.js'
 
 test('what_is_written_is_read_back', async () => {
   const blob = await newBlob()
@@ -250,6 +251,23 @@ test('what_was_asked_not_to_be_cached_reads_the_same', async () => {
     expect(expected.equals(await blob.read(offset, length))).toBe(true)
   }
 })
+
+test('a_read_may_be_longer_than_one_system_call_reads', async context => {
+  if (process.env['RINGBOLT_LONG'] === undefined) context.skip('it takes long')
+  if (freemem() < 6 * 2 ** 30) lacks(context, 'memory', 'this needs 3 GiB of it')
+  const blob = await newBlob()
+  const [end, length] = [5 * 2 ** 30, 0x7ffff000 + 5000]
+  // Nearly all of it is a gap, and takes no room on the disk.
+  await blob.resize(end)
+  await blob.write(end - length, bytes('first'))
+  await blob.write(end - 4, bytes('last'))
+  const read = Buffer.from((await blob.read(end - length, length)).buffer)
+  expect([read.length, String(read.subarray(0, 5)), String(read.subarray(-4))]).toEqual([
+    length,
+    'first',
+    'last',
+  ])
+}, 60_000)
 
 test('offsets_are_numbers_or_bigints', async () => {
   const blob = await newBlob()

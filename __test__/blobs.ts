@@ -13,7 +13,18 @@ export async function blobStore(
   directory: string = temporary(),
 ): Promise<BlobStore> {
   const store = await BlobStore.open(directory, options)
-  onTestFinished(() => store.close())
+  // Held, so that none is collected, and that said, while the test runs.
+  const held: BlobHandle[] = []
+  const open = store.open.bind(store)
+  store.open = async (...of) => {
+    const blob = await open(...of)
+    held.push(blob)
+    return blob
+  }
+  onTestFinished(async () => {
+    await store.close()
+    held.length = 0
+  })
   return store
 }
 

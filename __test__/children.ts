@@ -3,11 +3,12 @@
  * goes on when it is told to.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { chmodSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { onTestFinished, type TestContext } from 'vitest'
 import { has, ran } from './disks.js'
-import { lacks, root } from './helpers.js'
+import { lacks, root, temporary } from './helpers.js'
 
 /** What the child's script has at hand, beside `BlobStore`, `Wal` and `directory`. */
 const prelude = `
@@ -20,6 +21,7 @@ const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 const told = async () => (await lines.next()).value
 const plain = error => error && {
   name: error.name, code: error.code, errno: error.errno, syscall: error.syscall, path: error.path,
+  partition: error.partition, offset: error.offset, length: error.length, bytesDone: error.bytesDone,
   cause: plain(error.cause),
 }
 const failure = promise => Promise.resolve(promise).then(() => undefined, plain)
@@ -91,6 +93,21 @@ export class Child {
   limit(resource: 'fsize' | 'nofile', soft: number | 'unlimited'): void {
     ran('prlimit', '--pid', String(this.pid), `--${resource}=${soft}:`)
   }
+}
+
+/** What starts a child as nobody, in a directory that nobody may enter. */
+export function asNobody(context: TestContext): { directory: string; through: string[] } {
+  if (process.getuid?.() !== 0) lacks(context, 'user', 'only root may become another user')
+  if (!has('setpriv')) lacks(context, 'user', 'setpriv is missing')
+  const through = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
+  try {
+    ran(...(through as [string]), process.execPath, '--eval', `require('node:fs').readdirSync('dist')`)
+  } catch {
+    lacks(context, 'user', 'an ordinary user may not read this directory, or run this Node')
+  }
+  const directory = temporary()
+  chmodSync(directory, 0o755)
+  return { directory, through }
 }
 
 /** Let calls of a child that name one of these paths fail until the answer is called. */

@@ -96,9 +96,14 @@ export interface Ended {
 }
 
 /** Run a script in a process of its own, as a user has it: against the built package. */
-export async function child(directory: string, body: string, flags: string[] = []): Promise<Ended> {
+export async function child(
+  directory: string,
+  body: string,
+  flags: string[] = [],
+  timeout = 20_000,
+): Promise<Ended> {
   try {
-    const options = { cwd: root, timeout: 20_000 }
+    const options = { cwd: root, timeout }
     const { stdout, stderr } = await promisify(execFile)(
       process.execPath,
       [...flags, ...script(body), directory],

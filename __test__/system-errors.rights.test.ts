@@ -2,29 +2,14 @@
  * What the kernel does not let this user do: a child runs the log as an ordinary user, where not everything is theirs.
  * Open says which file it was, and nothing is changed.
  */
-import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs'
+import { chownSync, mkdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, type TestContext, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { Wal } from '../src/index.js'
-import { Child } from './children.js'
-import { ext4, has, ran } from './disks.js'
-import { caught, lacks, temporary } from './helpers.js'
+import { asNobody, Child } from './children.js'
+import { ext4, ran } from './disks.js'
+import { caught } from './helpers.js'
 import { expectPrefix, makeLog } from './prefix.js'
-
-/** What starts a child as nobody, in a directory that nobody may enter. */
-function asNobody(context: TestContext): { directory: string; through: string[] } {
-  if (process.getuid?.() !== 0) lacks(context, 'user', 'only root may become another user')
-  if (!has('setpriv')) lacks(context, 'user', 'setpriv is missing')
-  const through = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
-  try {
-    ran(...(through as [string]), process.execPath, '--eval', `require('node:fs').readdirSync('dist')`)
-  } catch {
-    lacks(context, 'user', 'an ordinary user may not read this directory, or run this Node')
-  }
-  const directory = temporary()
-  chmodSync(directory, 0o755)
-  return { directory, through }
-}
 
 test('where_an_ordinary_user_may_not_write_open_says_so_and_changes_nothing', async context => {
   const { directory, through } = asNobody(context)

@@ -20,8 +20,10 @@ import {
 import { readStreamOf, writeStreamOf } from './blob-streams.js'
 import { collectedBlobs } from './collected.js'
 
-/** Bytes to write, or memory to fill: any view, of which exactly its bytes count. */
-export type Bytes = Uint8Array | ArrayBufferView
+type Bytes = Uint8Array | ArrayBufferView
+
+/** A handle for users. Only stores make them, so its constructor is nobody else's. */
+export let handleOf: (blob: Blob, store: unknown) => BlobHandle
 
 /** Held, not used: a store that nobody holds is closed, and its handles with it. */
 const stores = new WeakMap<BlobHandle, unknown>()
@@ -58,8 +60,11 @@ export class BlobHandle implements AsyncDisposable {
   /** The version it was made with, one of those that open asked for. */
   readonly version: number
 
-  /** @internal Handles come from `BlobStore.open`. */
-  constructor(blob: Blob, store: unknown) {
+  static {
+    handleOf = (blob, store) => new BlobHandle(blob, store)
+  }
+
+  private constructor(blob: Blob, store: unknown) {
     this.#blob = blob
     stores.set(this, store)
     this.partition = blob.partition

@@ -3,7 +3,7 @@
  */
 import { Blob } from './blob.js'
 import { type BlobStats, statsOf } from './blob-figures.js'
-import { BlobHandle } from './blob-handle.js'
+import { type BlobHandle, handleOf } from './blob-handle.js'
 import {
   type BlobOpenOptions,
   type BlobStoreOptions,
@@ -102,7 +102,7 @@ export class BlobStore implements AsyncDisposable {
     store.check()
     return store.askFor(
       id => native.openBlob(store.id, id, key.partition, key.name, least, most, create),
-      ({ blob, version }) => new BlobHandle(new Blob(store, key, blob as number, version as number), this),
+      ({ blob, version }) => handleOf(new Blob(store, key, blob as number, version as number), this),
     )
   }
 

@@ -1,13 +1,14 @@
 /**
  * A blob as streams. They read and write through its handle, one call at a time, and leave the handle open.
  */
-import { Readable, Writable } from 'node:stream'
+import { addAbortSignal, Readable, Writable } from 'node:stream'
 import type { StreamRequest } from './blob-options.js'
 import { RingboltError } from './errors.js'
 
 /** What a stream needs of a handle. */
 interface Source {
   readonly size: number
+  readonly closed: boolean
   read(offset: number, length: number): Promise<Uint8Array>
 }
 
@@ -41,8 +42,8 @@ class BlobReadStream extends Readable {
   /** Where the next bytes are. */
   #offset: number
 
-  constructor(source: Source, { start, end, highWaterMark, signal }: StreamRequest) {
-    super({ highWaterMark, ...(signal && { signal }) })
+  constructor(source: Source, { start, end, highWaterMark }: StreamRequest) {
+    super({ highWaterMark })
     this.#source = source
     this.#offset = start
     this.#end = end
@@ -52,18 +53,16 @@ class BlobReadStream extends Readable {
     const offset = this.#offset
     // Asked each time: the blob may grow and shrink while it is being read.
     const length = Math.min(size, this.#end - offset, this.#source.size - offset)
-    if (length <= 0) {
-      // Of a handle that is closed the size says nothing, and a call says that.
-      this.#underWay.begin(
-        this.#source.read(0, 0),
-        () => this.push(null),
-        error => this.destroy(error),
-      )
+    // Of a handle that is closed the size says nothing, and a call says that it is.
+    if (length <= 0 && !this.#source.closed) {
+      this.push(null)
       return
     }
     this.#underWay.begin(
-      this.#source.read(offset, length),
+      this.#source.read(offset, Math.max(length, 0)),
       bytes => {
+        // Destroyed meanwhile: nobody is to see more of it.
+        if (this.destroyed) return
         this.#offset += length
         this.push(bytes)
       },
@@ -87,8 +86,8 @@ class BlobWriteStream extends Writable {
   /** Where the next bytes go. */
   #offset: number
 
-  constructor(sink: Sink, { start, highWaterMark, signal }: StreamRequest) {
-    super({ highWaterMark, ...(signal && { signal }) })
+  constructor(sink: Sink, { start, highWaterMark }: StreamRequest) {
+    super({ highWaterMark })
     this.#sink = sink
     this.#offset = start
   }
@@ -117,10 +116,16 @@ class BlobWriteStream extends Writable {
 
 /** The bytes from `start` to before `end`, or to the blob's end. */
 export function readStreamOf(source: Source, request: StreamRequest): Readable {
-  return new BlobReadStream(source, request)
+  return abortable(new BlobReadStream(source, request), request)
 }
 
 /** Writes from `start` on. */
 export function writeStreamOf(sink: Sink, request: StreamRequest): Writable {
-  return new BlobWriteStream(sink, request)
+  return abortable(new BlobWriteStream(sink, request), request)
+}
+
+/** The signal may be aborted already, which destroys the stream at once: so it is told when the stream is whole. */
+function abortable<S extends Readable | Writable>(stream: S, { signal }: StreamRequest): S {
+  if (signal !== undefined) addAbortSignal(signal, stream)
+  return stream
 }

@@ -4,6 +4,7 @@
 
 /** What a registry holds of it: never what the user has, which could not be collected then. */
 interface Closable {
+  readonly isClosed: boolean
   close(): Promise<void>
 }
 
@@ -11,6 +12,8 @@ interface Closable {
 function closing<T extends Closable>(code: string, told: (of: T) => string): FinalizationRegistry<T> {
   let isTold = false
   return new FinalizationRegistry<T>(open => {
+    // With its store, which is no reason to say anything.
+    if (open.isClosed) return
     if (!isTold) {
       isTold = true
       process.emitWarning(`${told(open)} This is said once.`, { type: 'RingboltWarning', code })

@@ -3,7 +3,6 @@
  * that keeps the event loop alive while somebody waits.
  */
 import { setInterval } from 'node:timers'
-import { turnBegins } from './in-place.js'
 import { native } from './native.js'
 
 /** Somebody who looks at a log or a store when there is news of it. */
@@ -32,7 +31,6 @@ export function forget(id: number): void {
 }
 
 function takeNews(): void {
-  turnBegins()
   for (const id of native.takeNews(environment as number)) {
     try {
       watchers.get(id)?.look()

@@ -26,13 +26,9 @@ export function mayReadInPlace(length: number): boolean {
   return true
 }
 
-/** A turn of the event loop begins. */
-export function turnBegins(): void {
-  reads = 0
-  bytes = 0
-}
-
+// Not when news come in: Node may deliver news up to a thousand times in one turn.
 function turnEnds(): void {
   isTurnEndAwaited = false
-  turnBegins()
+  reads = 0
+  bytes = 0
 }

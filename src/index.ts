@@ -5,7 +5,7 @@
  */
 
 export type { BlobLatency, BlobStats } from './blob-figures.js'
-export { BlobHandle, type Bytes } from './blob-handle.js'
+export { BlobHandle } from './blob-handle.js'
 export type {
   BlobOpenOptions,
   BlobRange,

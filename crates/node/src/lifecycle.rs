@@ -196,3 +196,9 @@ fn has_planted_bug() -> bool {
 fn has_planted_bug() -> bool {
     false
 }
+
+/// Whether bugs can be planted in this build: for the tests.
+#[napi]
+pub fn has_planted_bugs() -> bool {
+    cfg!(debug_assertions)
+}
