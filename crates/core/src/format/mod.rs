@@ -23,7 +23,14 @@
 //!     torn/                                         torn tails set aside, for people
 //! ```
 //!
-//! Names, limits and the checksum are on this page, for all of them.
+//! ```text
+//!     a blob store's directory                      what its bytes are
+//!
+//!     .hold                                         the owner's pid, or that it was closed in order, as text
+//!     <partition>/<name in hex>   ────────────────▶ blob.rs      8 or 4096 bytes, then the application's
+//! ```
+//!
+//! Names, limits and the checksum are on this page, for the logs.
 //!
 //! # Who judges
 //!
