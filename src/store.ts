@@ -147,9 +147,11 @@ export class Store implements Watcher {
 
   close(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing.promise
+    // First: an idle store may be gone the moment it is told to close.
+    const closed = this.#beginToClose()
     native.closeStore(this.id)
     this.#hold()
-    return this.#beginToClose()
+    return closed
   }
 
   #beginToClose(): Promise<void> {
