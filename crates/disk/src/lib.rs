@@ -384,6 +384,12 @@ pub trait Fs: Send + Sync {
     /// What `pwrite` answers; `EIO` where it wrote nothing.
     fn write_at(&self, file: &File, at: u64, bytes: &Buffer) -> Result<()>;
 
+    /// The same, and a wish: the page cache need not keep what was written. Not for direct files.
+    ///
+    /// # Errors
+    /// As [`Fs::write_at`].
+    fn write_uncached_at(&self, file: &File, at: u64, bytes: &Buffer) -> Result<()>;
+
     /// Flush the file's data and what is needed to read it back (`fdatasync`).
     ///
     /// # Errors

@@ -28,6 +28,9 @@ use crate::{
 const CHUNK: usize = 1 << 20;
 const _: () = assert!(CHUNK.is_multiple_of(GRAIN));
 
+/// `RWF_DONTCACHE`, since Linux 6.14.
+pub(crate) const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+
 /// An open file of the operating system: the descriptor and what was learnt about it.
 pub struct OsFile {
     descriptor: OwnedFd,
@@ -178,6 +181,20 @@ impl OsFile {
         }
         self.write_all(at, bytes)?;
         self.flush()
+    }
+
+    /// Write all of `bytes` at `at`, and ask the page cache to let go of it where the file system knows how to.
+    fn write_uncached(&self, at: u64, bytes: &[u8]) -> Result<()> {
+        if self.takes_uncached() && !self.direct {
+            let written = self.write_pieces("pwritev2", at, bytes, |piece, from| {
+                pwritev2(&self.descriptor, &[std::io::IoSlice::new(piece)], from, DONTCACHE)
+            });
+            match written {
+                Err(error) if error.errno == Errno::OPNOTSUPP.raw_os_error() => self.refused_uncached(),
+                written => return written,
+            }
+        }
+        self.write_all(at, bytes)
     }
 
     /// Read from `at` what the page cache holds; never waits for the device.
@@ -338,6 +355,10 @@ impl Fs for OsFs {
 
     fn write_at(&self, file: &File, at: u64, bytes: &Buffer) -> Result<()> {
         file.os().write_all(at, bytes)
+    }
+
+    fn write_uncached_at(&self, file: &File, at: u64, bytes: &Buffer) -> Result<()> {
+        file.os().write_uncached(at, bytes)
     }
 
     fn sync(&self, file: &File) -> Result<()> {

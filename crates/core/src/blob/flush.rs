@@ -57,10 +57,16 @@ impl<W> Flush<W> {
     pub(crate) fn begin(&mut self) -> bool {
         let wanted = self.running.is_none() && !self.waiting.is_empty();
         if wanted {
-            let waiting = std::mem::take(&mut self.waiting);
-            self.running = Some(Running { covers: self.changes, waiting });
+            self.begin_anyway();
         }
         wanted
+    }
+
+    /// A flush that covers every change so far is under way, whether anybody waits for it or not.
+    pub(crate) fn begin_anyway(&mut self) {
+        assert!(self.running.is_none(), "flushes run one after another");
+        let waiting = std::mem::take(&mut self.waiting);
+        self.running = Some(Running { covers: self.changes, waiting });
     }
 
     /// The running flush succeeded: who waited for it.
@@ -74,6 +80,11 @@ impl<W> Flush<W> {
     /// The running flush failed: who waited for it.
     pub(crate) fn failed(&mut self) -> Vec<W> {
         self.running.take().expect("a flush that ends was begun").waiting
+    }
+
+    /// Whether a flush is under way.
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.is_some()
     }
 
     /// Take out who waits for a flush that has not begun.

@@ -82,19 +82,6 @@ impl<S: Scope, W> Lane<S, W> {
         next.chain(waiting).for_each(rescope);
     }
 
-    /// Take out all that has not begun.
-    pub(crate) fn give_up(&mut self) -> Vec<W> {
-        let mut given_up = Vec::new();
-        self.window.retain_mut(|entry| {
-            let work = entry.work.take();
-            let has_begun = work.is_none();
-            given_up.extend(work);
-            has_begun
-        });
-        given_up.extend(self.waiting.drain(..).map(|(_, work)| work));
-        given_up
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.window.is_empty()
     }
@@ -158,18 +145,5 @@ mod tests {
             lane.finish(ticket);
         }
         assert!(lane.begin().is_none() && lane.is_empty());
-    }
-
-    #[test]
-    fn what_has_not_begun_can_be_given_up() {
-        let mut lane = Lane::default();
-        for index in 0..2 * WINDOW {
-            lane.push(7, index);
-        }
-        let (ticket, _) = lane.begin().unwrap();
-        assert_eq!(lane.give_up(), (1..2 * WINDOW).collect::<Vec<_>>());
-        assert!(!lane.is_empty());
-        lane.finish(ticket);
-        assert!(lane.is_empty());
     }
 }

@@ -41,6 +41,7 @@
 //! | `lock` | locks, tried for a while |
 //! | `flush` | one flush for all who wait |
 //! | `file` | one open blob |
+//! | `change` | changes of its bytes, many in one job |
 //! | `calls` | who waits for an answer, and the figures |
 //! | `machine` | the state machine: `names` and `data` |
 //! | `store` | the machine, its lock, its engine, its life |
@@ -48,6 +49,7 @@
 //! | `failure` | the errors |
 
 mod calls;
+mod change;
 mod failure;
 mod file;
 mod flush;

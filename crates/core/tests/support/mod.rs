@@ -334,6 +334,10 @@ impl Fs for Meddled {
         self.fs.read_at(file, at, into)
     }
 
+    fn write_uncached_at(&self, file: &File, at: u64, bytes: &Buffer) -> ringbolt_disk::Result<()> {
+        self.fs.write_uncached_at(file, at, bytes)
+    }
+
     fn read_cached(&self, file: &File, at: u64, into: &mut [u8]) -> ringbolt_disk::Result<usize> {
         self.before();
         self.fs.read_cached(file, at, into)

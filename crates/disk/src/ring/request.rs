@@ -3,7 +3,7 @@
 use io_uring_07::{opcode, squeue, types};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::os::OsFile;
+use crate::os::{DONTCACHE, OsFile};
 use crate::transfer::Transfer;
 use crate::{Buffer, Done, Error, File, Job, Op, Outcome, Result, Token, WriteMode};
 
@@ -53,9 +53,6 @@ enum Way {
 }
 
 impl Way {
-    /// `RWF_DONTCACHE`, since Linux 6.14.
-    const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
-
     /// What stands for it on this file, by what its file system refused so far.
     fn that_is_taken(self, file: &OsFile) -> Self {
         match self {
@@ -68,7 +65,7 @@ impl Way {
     fn flags(self) -> ReadWriteFlags {
         match self {
             Self::Dsync => ReadWriteFlags::DSYNC,
-            Self::Uncached => Self::DONTCACHE,
+            Self::Uncached => DONTCACHE,
             Self::Plain | Self::BeforeFlush | Self::Flush => ReadWriteFlags::empty(),
         }
     }

@@ -155,6 +155,10 @@ impl Fs for SimFs {
         written.map_err(|error| error.at(at + done as u64))
     }
 
+    fn write_uncached_at(&self, file: &File, at: u64, bytes: &Buffer) -> Result<()> {
+        self.write_at(file, at, bytes)
+    }
+
     fn sync(&self, file: &File) -> Result<()> {
         self.on_file("fdatasync", file, |world, sim| world.sync(sim.node, world.moment))
     }

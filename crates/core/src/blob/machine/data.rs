@@ -1,15 +1,15 @@
 //! What is done to the bytes of open blobs: reads, changes, flushes, and the end of a handle.
 
-use ringbolt_disk::{Access, Buffer, Create, File, GRAIN, Op, OpenOptions, Outcome, WriteMode};
+use ringbolt_disk::{Access, Buffer, Create, File, GRAIN, Op, OpenOptions, Outcome};
 
 use crate::blob::calls::CallKey;
+use crate::blob::change::{self, Change, Changed, End, What};
 use crate::blob::failure;
-use crate::blob::file::{Blob, Extent, Uncached};
-use crate::blob::lane::Ticket;
+use crate::blob::file::{Blob, Uncached};
 use crate::blob::machine::names::Left;
 use crate::blob::machine::{Machine, Pending, Slot, job_result};
 use crate::blob::{Answer, OFFSET_MAX};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 
 /// What an operation on an open blob is for.
 #[derive(Debug)]
@@ -29,21 +29,10 @@ pub(crate) enum DataOp {
         blob: usize,
         slot: Slot<Result<Option<File>>>,
     },
-    Write {
-        changing: Changing,
-        offset: u64,
-        length: u64,
-        sync: bool,
-    },
-    /// After a write that failed, and may have written some: how large is the file?
-    Measure {
-        changing: Changing,
-        error: Error,
-        slot: Slot<Result<u64>>,
-    },
-    Resize {
-        changing: Changing,
-        length: u64,
+    /// The job that makes changes.
+    Change {
+        blob: usize,
+        slot: Slot<Result<Changed>>,
     },
     Flush {
         blob: usize,
@@ -66,31 +55,9 @@ pub(crate) struct UncachedRead {
     target: Buffer,
 }
 
-/// A change under way, and its place among the blob's others.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Changing {
-    call: CallKey,
-    blob: usize,
-    ticket: Ticket,
-}
-
-/// A change that waits for its turn.
-#[derive(Debug)]
-pub(crate) enum Change {
-    Write { call: CallKey, write: Write },
-    Resize { call: CallKey, length: u64 },
-}
-
-/// What is to be written.
-#[derive(Debug)]
-pub(crate) struct Write {
-    pub(crate) offset: u64,
-    pub(crate) buffer: Buffer,
-    /// Answer only once it is durable.
-    pub(crate) sync: bool,
-    /// Whether it may stay in the page cache.
-    pub(crate) cached: bool,
-}
+/// While so many blobs are being changed, the next job does not flush by itself: the ring flushes more of them at a time
+/// than there are helpers.
+const CHANGING_WITH_FLUSH_MAX: usize = 2;
 
 impl Machine {
     // Reads
@@ -191,119 +158,105 @@ impl Machine {
 
     // Changes
 
-    pub(super) fn write(&mut self, call: CallKey, blob: usize, write: Write) {
-        let open = &mut self.blobs[blob];
-        let length = write.buffer.len() as u64;
-        if let Err(error) = check_change(open, write.offset, length) {
+    pub(super) fn write(
+        &mut self,
+        call: CallKey,
+        blob: usize,
+        offset: u64,
+        buffer: Buffer,
+        (sync, cached): (bool, bool),
+    ) {
+        let length = buffer.len() as u64;
+        if let Err(error) = check_change(&self.blobs[blob], offset, length) {
             return self.answer(call, Err(error));
         }
         if length == 0 {
             return self.answer(call, Ok(Answer::Done));
         }
-        let extent = Extent::Bytes(write.offset, write.offset + length);
-        open.changes.push(extent, Change::Write { call, write });
-        self.begin_changes(blob);
+        let (what, buffer) = (What::Write { offset, length }, Some(buffer));
+        self.change(blob, Change { call, what, buffer, sync, cached });
     }
 
     pub(super) fn resize(&mut self, call: CallKey, blob: usize, length: u64) {
-        let open = &mut self.blobs[blob];
-        if let Err(error) = check_change(open, length, 0) {
+        if let Err(error) = check_change(&self.blobs[blob], length, 0) {
             return self.answer(call, Err(error));
         }
-        open.changes.push(Extent::Whole, Change::Resize { call, length });
+        let what = What::Resize { length };
+        self.change(blob, Change { call, what, buffer: None, sync: false, cached: true });
+    }
+
+    fn change(&mut self, blob: usize, change: Change) {
+        self.blobs[blob].changes.push_back(change);
         self.begin_changes(blob);
     }
 
+    /// Send what waits to be changed, unless a job is under way: what comes meanwhile is the next.
     fn begin_changes(&mut self, blob: usize) {
         // Its last handle may be gone by the answer that led here; then no change waits either.
-        while let Some(open) = self.blobs.get_mut(blob)
-            && let Some((ticket, change)) = open.changes.begin()
-        {
-            let file = open.file.clone();
-            match change {
-                Change::Write { call, write: Write { offset, buffer, sync, cached } } => {
-                    let (changing, length) = (Changing { call, blob, ticket }, buffer.len() as u64);
-                    let mode = if cached { WriteMode::Plain } else { WriteMode::Uncached };
-                    let op = Op::Write { file, at: open.data_at + offset, buffer, mode };
-                    self.submit(Pending::Data(DataOp::Write { changing, offset, length, sync }), op);
-                }
-                Change::Resize { call, length } => {
-                    let op = Op::SetLen { file, len: open.data_at + length };
-                    let changing = Changing { call, blob, ticket };
-                    self.submit(Pending::Data(DataOp::Resize { changing, length }), op);
-                }
-            }
+        let Some(open) = self.blobs.get_mut(blob) else { return };
+        if open.is_changing || open.changes.is_empty() {
+            return;
         }
+        let batch = change::take_batch(&mut open.changes);
+        // Where all of them wait for a flush, and none is under way that it would have to follow, the same job does it:
+        // that spares the way back and forth.
+        let with_flush = batch.iter().all(|change| change.sync)
+            && !open.flush.is_running()
+            && self.changing < CHANGING_WITH_FLUSH_MAX;
+        if with_flush {
+            self.calls.count_flush();
+        }
+        open.is_changing = true;
+        open.is_flushed_by_change = with_flush;
+        self.changing += 1;
+        let (file, data_at) = (open.file.clone(), open.data_at);
+        let pending = |slot| Pending::Data(DataOp::Change { blob, slot });
+        self.job(pending, move |fs| Ok(change::make(fs, &file, data_at, batch, with_flush)));
     }
 
-    fn on_written(
-        &mut self,
-        changing: Changing,
-        (offset, length): (u64, u64),
-        sync: bool,
-        outcome: ringbolt_disk::Result<Outcome>,
-    ) {
-        let blob = &mut self.blobs[changing.blob];
-        // Also where it failed: some of it may have been written.
-        blob.flush.changed();
-        match outcome {
-            Ok(_) => {
-                blob.size = blob.size.max(offset + length);
-                blob.changes.finish(changing.ticket);
-                if !sync {
-                    self.answer(changing.call, Ok(Answer::Done));
-                } else if let Some(first) = &blob.failure {
-                    let error = failure::poisoned(&blob.key, first);
-                    self.answer(changing.call, Err(error));
-                } else {
-                    blob.flush.join(changing.call);
-                    self.begin_flush(changing.blob);
-                }
-                self.begin_changes(changing.blob);
-            }
-            Err(error) => {
-                let written = error.offset.map_or(0, |at| at.saturating_sub(blob.data_at + offset));
-                let error = failure::of_blob(Code::BlobWriteFailed, "writing", &blob.key, error);
-                let error = error.with(|details| {
-                    details.offset = Some(offset);
-                    details.length = Some(length);
-                    details.bytes_done = Some(written);
-                });
-                let file = blob.file.clone();
-                let pending = |slot| Pending::Data(DataOp::Measure { changing, error, slot });
-                let doing = "measuring";
-                let key = blob.key.clone();
-                self.job(pending, move |fs| {
-                    fs.len(&file).map_err(|error| failure::of_blob(Code::BlobWriteFailed, doing, &key, error))
-                });
-            }
-        }
-    }
-
-    fn on_measured(&mut self, changing: Changing, error: Error, len: Option<u64>) {
-        let blob = &mut self.blobs[changing.blob];
-        if let Some(len) = len {
-            blob.size = len.saturating_sub(blob.data_at);
-        }
-        blob.changes.finish(changing.ticket);
-        self.answer(changing.call, Err(error));
-        self.begin_changes(changing.blob);
-    }
-
-    fn on_resized(&mut self, changing: Changing, length: u64, outcome: ringbolt_disk::Result<Outcome>) {
-        let blob = &mut self.blobs[changing.blob];
-        blob.changes.finish(changing.ticket);
-        let result = match outcome {
-            Ok(_) => {
-                blob.flush.changed();
-                blob.size = length;
-                Ok(Answer::Done)
-            }
-            Err(error) => Err(failure::of_blob(Code::BlobResizeFailed, "resizing", &blob.key, error)
-                .with(|details| details.length = Some(length))),
+    fn on_changed(&mut self, blob: usize, changed: Result<Changed>) {
+        self.changing -= 1;
+        let open = &mut self.blobs[blob];
+        open.is_changing = false;
+        open.is_flushed_by_change = false;
+        let Changed { ends, flushed } = match changed {
+            Ok(changed) => changed,
+            // Nobody knows any more whose calls it had.
+            Err(error) => panic!("changing the blob {}: {error}", open.key),
         };
-        self.answer(changing.call, result);
-        self.begin_changes(changing.blob);
+        // Answered behind the last of them: that may be the end of the blob.
+        let mut answers = Vec::new();
+        for End { change: Change { call, what, buffer, sync, .. }, result, len } in ends {
+            // Also where it failed: some of it may have been made.
+            open.flush.changed();
+            if let Some(buffer) = buffer {
+                self.pool.give(buffer);
+            }
+            match (what, result) {
+                (what, Err(error)) => {
+                    open.size = len.map_or(open.size, |len| len.saturating_sub(open.data_at));
+                    answers.push((call, Err(what.failure(&open.key, open.data_at, error))));
+                    continue;
+                }
+                (What::Write { offset, length }, Ok(())) => open.size = open.size.max(offset + length),
+                (What::Resize { length }, Ok(())) => open.size = length,
+            }
+            match &open.failure {
+                Some(first) if sync => answers.push((call, Err(failure::poisoned(&open.key, first)))),
+                None if sync => open.flush.join(call),
+                _ => answers.push((call, Ok(Answer::Done))),
+            }
+        }
+        if let Some(flushed) = flushed {
+            // It covers all that was complete when it began: what the job changed, and what was changed before it.
+            open.flush.begin_anyway();
+            self.flush_ended(blob, flushed);
+        }
+        for (call, result) in answers {
+            self.answer(call, result);
+        }
+        self.begin_changes(blob);
+        self.begin_flush(blob);
     }
 
     // Flushes
@@ -324,21 +277,22 @@ impl Machine {
     fn begin_flush(&mut self, blob: usize) {
         // As in `begin_changes`: the answers before may have been the end of it.
         let Some(open) = self.blobs.get_mut(blob) else { return };
-        if open.flush.begin() {
+        // A job that will flush does so for these too: what they wait for was complete before it began.
+        if !open.is_flushed_by_change && open.flush.begin() {
             let op = Op::Sync { file: open.file.clone() };
             self.calls.count_flush();
             self.submit(Pending::Data(DataOp::Flush { blob }), op);
         }
     }
 
-    fn on_flushed(&mut self, blob: usize, outcome: ringbolt_disk::Result<Outcome>) {
+    fn flush_ended(&mut self, blob: usize, flushed: ringbolt_disk::Result<()>) {
         let open = &mut self.blobs[blob];
-        let error = match outcome {
-            Ok(_) => {
+        let error = match flushed {
+            Ok(()) => {
                 for call in open.flush.succeeded() {
                     self.answer(call, Ok(Answer::Done));
                 }
-                return self.begin_flush(blob);
+                return;
             }
             Err(error) => failure::of_blob(Code::BlobSyncFailed, "flushing", &open.key, error),
         };
@@ -346,10 +300,7 @@ impl Machine {
         let poisoned = failure::poisoned(&open.key, &error);
         let failed = open.flush.failed();
         let mut refused = open.flush.give_up();
-        let changes = open.changes.give_up();
-        refused.extend(changes.into_iter().map(|change| match change {
-            Change::Write { call, .. } | Change::Resize { call, .. } => call,
-        }));
+        refused.extend(open.changes.drain(..).map(|change| change.call));
         for call in failed {
             self.answer(call, Err(error.clone()));
         }
@@ -409,18 +360,14 @@ impl Machine {
                 let opened = job_result(&slot, outcome).unwrap_or(None);
                 self.on_uncached_opened(blob, opened);
             }
-            DataOp::Write { changing, offset, length, sync } => {
-                if let Some(buffer) = buffer {
-                    self.pool.give(buffer);
-                }
-                self.on_written(changing, (offset, length), sync, outcome);
+            DataOp::Change { blob, slot } => {
+                let changed = job_result(&slot, outcome);
+                self.on_changed(blob, changed);
             }
-            DataOp::Measure { changing, error, slot } => {
-                let len = job_result(&slot, outcome);
-                self.on_measured(changing, error, len.ok());
+            DataOp::Flush { blob } => {
+                self.flush_ended(blob, outcome.map(drop));
+                self.begin_flush(blob);
             }
-            DataOp::Resize { changing, length } => self.on_resized(changing, length, outcome),
-            DataOp::Flush { blob } => self.on_flushed(blob, outcome),
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::blob::stats::Stats;
 use crate::blob::{Answer, BlobRequest, Finished, Layout, Request};
 use crate::error::{Error, Result};
 
-use data::{DataOp, Write};
+use data::DataOp;
 use names::{Left, NamesOp, Partition, RootWaiter};
 
 /// What a machine is told at its beginning.
@@ -80,6 +80,8 @@ pub(crate) struct Machine {
     is_flushing_left: bool,
     /// The names of the partitions.
     root_names: Flush<RootWaiter>,
+    /// Blobs that are being changed now.
+    changing: usize,
     /// What every operation that is out is for. Its token is its place here.
     out: Slab<Pending>,
     /// Operations to be submitted.
@@ -142,6 +144,7 @@ impl Machine {
             last_left: 0,
             is_flushing_left: false,
             root_names: Flush::default(),
+            changing: 0,
             out: Slab::new(),
             ops: Vec::new(),
         }
@@ -209,7 +212,7 @@ impl Machine {
         match work {
             BlobRequest::Read { offset, buffer, cached } => self.read(call, blob, offset, buffer, cached),
             BlobRequest::Write { offset, buffer, sync, cached } => {
-                self.write(call, blob, Write { offset, buffer, sync, cached });
+                self.write(call, blob, offset, buffer, (sync, cached));
             }
             BlobRequest::Resize { length } => self.resize(call, blob, length),
             BlobRequest::Sync => self.sync(call, blob),

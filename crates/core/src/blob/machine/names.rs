@@ -11,6 +11,7 @@
 //! * Directory syncs are shared: one at a time for all who wait, in each partition and in the root.
 //! * A directory whose sync failed is synced again before anybody is told that a name in it is durable (rule 5).
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -375,7 +376,9 @@ impl Machine {
             data_at: prepared.header.layout.data_at(),
             version: prepared.header.version,
             size: prepared.size,
-            changes: Lane::default(),
+            changes: VecDeque::new(),
+            is_changing: false,
+            is_flushed_by_change: false,
             flush: Flush::default(),
             failure: None,
             handles: 0,
