@@ -179,6 +179,37 @@ test('reads_in_place_do_not_keep_the_event_loop_from_its_timers', async () => {
   expect(turns).toBeGreaterThan(10)
 })
 
+test.each(['handle', 'store'])(
+  'reads_that_wait_for_a_later_turn_are_settled_where_their_%s_closes',
+  async closes => {
+    const store = await blobStore()
+    const blob = await store.open('partition', 'blob')
+    await blob.write(0, Buffer.alloc(4096, 7))
+    const target = new Uint8Array(4096)
+    // Far more than one turn has room for.
+    const reads = Array.from({ length: 1000 }, () => blob.read(0, 4096))
+    const filled = blob.readInto(0, target)
+    const closing = closes === 'handle' ? blob.close() : store.close()
+    for (const read of await Promise.all(reads)) expect(read.every(byte => byte === 7)).toBe(true)
+    await filled
+    expect(target.every(byte => byte === 7)).toBe(true)
+    await closing
+  },
+)
+
+test('a_thousand_reads_at_once_are_all_served_in_place_over_some_turns', async () => {
+  const store = await blobStore()
+  const blob = await store.open('partition', 'blob')
+  await blob.write(0, pattern(64 * 1024, 3))
+  const expected = pattern(64 * 1024, 3)
+  const reads = Array.from({ length: 1000 }, (_, index) => blob.read(index * 60, 4096))
+  for (const [index, read] of (await Promise.all(reads)).entries()) {
+    expect(Buffer.compare(read, expected.subarray(index * 60, index * 60 + 4096))).toBe(0)
+  }
+  const { reads: all, cachedReads } = store.stats()
+  expect({ all, cachedReads }).toEqual({ all: 1000, cachedReads: 1000 })
+})
+
 test('no_call_keeps_the_thread_while_the_disk_works', async () => {
   const store = await blobStore()
   const blob = await store.open('partition', 'blob')

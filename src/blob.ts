@@ -3,7 +3,7 @@
  */
 import { invalidState } from './argument-errors.js'
 import { type BlobName, blobClosed, insufficientLength, told } from './blob-errors.js'
-import { mayReadInPlace } from './in-place.js'
+import { couldReadInPlace, hurry, inNextTurn, mayReadInPlace } from './in-place.js'
 import { native } from './native.js'
 import { byteLengthOf, unshared } from './staging.js'
 import type { Dependent, Store } from './store.js'
@@ -64,13 +64,28 @@ export class Blob implements BlobName, Dependent {
     }
     this.#checkSize(offset, length)
     const bytes = Buffer.allocUnsafeSlow(length)
-    if (cached && this.#readNow(offset, bytes, length)) return Promise.resolve(bytes)
-    return this.#ask(offset, bytes, cached, bytes)
+    if (!cached || !couldReadInPlace(length)) return this.#ask(offset, bytes, cached, bytes)
+    if (!mayReadInPlace(length)) return this.#readLater(offset, bytes, length, bytes)
+    return this.#readNow(offset, bytes) ? Promise.resolve(bytes) : this.#ask(offset, bytes, true, bytes)
   }
 
   /** In place, from the page cache. */
-  #readNow(offset: number, into: Uint8Array, length: number): boolean {
-    return mayReadInPlace(length) && native.readBlobNow(this.store.id, this.#number, offset, into as Buffer)
+  #readNow(offset: number, into: Uint8Array): boolean {
+    return native.readBlobNow(this.store.id, this.#number, offset, into as Buffer)
+  }
+
+  /** In place in a later turn, as soon as one has room for it; asked for where it is not all there then. */
+  #readLater<T>(offset: number, bytes: Buffer, length: number, outcome: Uint8Array | (() => T)): Promise<T> {
+    return new Promise<T>(resolve => {
+      const read = (mayWait: boolean): void => {
+        if (mayWait && !mayReadInPlace(length)) inNextTurn(read)
+        else if (!mayWait || !this.#readNow(offset, bytes)) resolve(this.#ask(offset, bytes, true, outcome))
+        else if (typeof outcome !== 'function') resolve(outcome as T)
+        // It may throw.
+        else resolve(Promise.resolve().then(outcome))
+      }
+      inNextTurn(read)
+    })
   }
 
   /** Into memory that nobody has seen, nor sees before the answer: it is lent to the kernel. */
@@ -123,11 +138,14 @@ export class Blob implements BlobName, Dependent {
     this.#checkSize(offset, length)
     const [target] = targets as [Uint8Array]
     // Straight into it, but for memory that another thread may write to at the same time.
-    if (targets.length === 1 && target === unshared(target) && this.#readNow(offset, target, length)) return
+    const isPlain = targets.length === 1 && target === unshared(target)
+    const isNow = mayReadInPlace(length)
+    if (isNow && isPlain && this.#readNow(offset, target)) return
     const bytes = Buffer.allocUnsafeSlow(length)
     const sizes = targets.map(byteLengthOf)
     const fill = () => scatter(bytes, targets, sizes)
-    if (targets.length !== 1 && this.#readNow(offset, bytes, length)) return fill()
+    if (!isNow && couldReadInPlace(length)) return this.#readLater(offset, bytes, length, fill)
+    if (isNow && !isPlain && this.#readNow(offset, bytes)) return fill()
     return this.#ask(offset, bytes, true, fill)
   }
 
@@ -179,6 +197,7 @@ export class Blob implements BlobName, Dependent {
     if (this.#closing === undefined) {
       // It goes with its store.
       if (store.isClosed) return store.close()
+      hurry()
       this.beforeStoreEnds()
       store.dependents.delete(this)
       this.#closing = store.ask(id => native.closeBlob(store.id, id, this.#number))

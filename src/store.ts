@@ -15,6 +15,7 @@ import type { StoreRequest } from './blob-options.js'
 import { Calls, type Outcome } from './calls.js'
 import { forget, holdLoop, letLoopGo, openNative, type Watcher } from './environment.js'
 import { BlobError, errorOf, type Failure } from './errors.js'
+import { hurry } from './in-place.js'
 import { type NativeBlobAnswer, type NativeBlobStats, native } from './native.js'
 import { type Deferred, deferred, type Settle, untilAborted } from './waiters.js'
 
@@ -147,6 +148,7 @@ export class Store implements Watcher {
 
   close(): Promise<void> {
     if (this.#closing !== undefined) return this.#closing.promise
+    hurry()
     // First: an idle store may be gone the moment it is told to close.
     const closed = this.#beginToClose()
     native.closeStore(this.id)
