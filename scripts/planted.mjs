@@ -12,6 +12,7 @@ import { table } from './table.mjs'
 const SUITES = [
   { log: 'Wal', target: 'planted' },
   { log: 'KeyValueWal', target: 'key_value' },
+  { log: 'BlobStore', target: 'blob_crash' },
 ]
 
 /** The table that a test binary prints, and the tests that passed. */

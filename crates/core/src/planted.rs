@@ -4,7 +4,7 @@
 //!
 //! Bugs below the waist (a short write ignored, a directory never synced) are planted by a lying disk instead.
 
-/// A mistake that the log could make.
+/// A mistake that a log, or the blob store, could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {
     /// Acknowledge a plain write when it is complete, before its flush.
@@ -49,6 +49,24 @@ pub enum Bug {
     ZeroWithoutSync,
     /// Take records of an epoch that is over: their numbers were taken back, and given out again.
     RefusedNumbersTwice,
+    /// Of the blob store: answer for a new blob whose header is not flushed.
+    HeaderWithoutSync,
+    /// Answer for a new blob whose name is not synced.
+    NameWithoutSync,
+    /// Answer for a new blob whose partition's name is not synced.
+    PartitionWithoutSync,
+    /// Answer a sync before its flush.
+    SyncBeforeFlush,
+    /// Take a flush under way as proof for what is changed after it was submitted.
+    FlushProvesLaterChanges,
+    /// Forget that a flush failed.
+    ForgetFailedFlush,
+    /// Forget that a blob was closed with changes that nobody flushed.
+    ForgetUnflushed,
+    /// Show what a killed process wrote without flushing it.
+    TrustUnsettled,
+    /// Make the changes of a job in any order.
+    ChangesInAnyOrder,
 }
 
 #[cfg(feature = "planted")]
@@ -78,6 +96,19 @@ impl Bug {
 
     /// Those that only the key-value log can have.
     pub const KEY_VALUE: &'static [Self] = &[Self::SyncedBeforeSync, Self::CutWithoutSync];
+
+    /// Those that only the blob store can have.
+    pub const BLOB: &'static [Self] = &[
+        Self::HeaderWithoutSync,
+        Self::NameWithoutSync,
+        Self::PartitionWithoutSync,
+        Self::SyncBeforeFlush,
+        Self::FlushProvesLaterChanges,
+        Self::ForgetFailedFlush,
+        Self::ForgetUnflushed,
+        Self::TrustUnsettled,
+        Self::ChangesInAnyOrder,
+    ];
 }
 
 #[cfg(feature = "planted")]

@@ -11,17 +11,20 @@
 mod look;
 #[path = "blob/model.rs"]
 mod model;
+mod planting;
 
 use std::collections::BTreeMap;
 
 use look::{PARTITIONS, look, options, place};
 use model::{Model, Op};
+use planting::{Plant, planted, publish};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use ringbolt_core::Code;
 use ringbolt_core::blob::{Answer, BlobRequest, Finished, Layout, Request, Turned};
+use ringbolt_core::planted::Bug;
+use ringbolt_core::{Code, Error};
 use ringbolt_disk::Buffer;
-use ringbolt_disk::sim::{Call, Fault, Sim};
+use ringbolt_disk::sim::{Call, Fault, Lie, Sim};
 
 /// How a generation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +36,14 @@ enum End {
 
 /// One seed: some generations on one disk. Panics where a promise is broken.
 fn crash_run(seed: u64) {
+    crash_run_with(seed, &|_| {});
+}
+
+/// The same on a disk that `lie` was told about first.
+fn crash_run_with(seed: u64, lie: &dyn Fn(&Sim)) {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut sim = Sim::new(seed);
+    lie(&sim);
     let mut model = Model::default();
     for generation in 0..rng.random_range(2..5) {
         let end = [End::PowerCut, End::PowerCut, End::Kill, End::Close][rng.random_range(0..4)];
@@ -242,4 +251,126 @@ fn ten_thousand_seeded_crash_runs_break_no_promise() {
     let began = std::time::Instant::now();
     crash_runs(0..10_000);
     println!("10,000 seeds in {:?}: 0 promises broken", began.elapsed());
+}
+
+// Bugs on purpose: the runs that hold are run again, and must fail.
+
+planted! {
+    answering_for_a_blob_without_its_header_is_caught:
+        Plant::Log(Bug::HeaderWithoutSync) => crash_runs_hold, "";
+    answering_for_a_blob_without_its_name_is_caught:
+        Plant::Log(Bug::NameWithoutSync) => crash_runs_hold, "is gone";
+    answering_for_a_blob_without_its_partition_is_caught:
+        Plant::Log(Bug::PartitionWithoutSync) => crash_runs_hold, "is gone";
+    answering_a_sync_before_its_flush_is_caught:
+        Plant::Log(Bug::SyncBeforeFlush) => crash_runs_hold, "expected";
+    taking_a_flush_for_later_changes_is_caught:
+        Plant::Log(Bug::FlushProvesLaterChanges) => crash_runs_hold, "expected";
+    forgetting_a_failed_flush_is_caught:
+        Plant::Log(Bug::ForgetFailedFlush) => a_failed_flush_is_final, "is not what was synced";
+    forgetting_what_was_left_unflushed_is_caught:
+        Plant::Log(Bug::ForgetUnflushed) => crash_runs_hold, "expected";
+    trusting_what_a_failed_creation_left_is_caught:
+        Plant::Log(Bug::TrustUnsettled) => what_a_failed_creation_left_is_made_whole, "is not what was synced";
+    making_changes_in_any_order_is_caught:
+        Plant::Log(Bug::ChangesInAnyOrder) => crash_runs_hold, "expected";
+    skipping_the_flush_is_caught:
+        Plant::Disk(Lie::SkipSync) => crash_runs_hold, "";
+    skipping_the_directory_sync_is_caught:
+        Plant::Disk(Lie::SkipDirectorySync) => crash_runs_hold, "is gone";
+    ignoring_a_short_write_is_caught:
+        Plant::Disk(Lie::IgnoreShortWrite) => crash_runs_hold, "expected";
+}
+
+fn crash_runs_hold(lie: &dyn Fn(&Sim)) {
+    for seed in 0..600 {
+        crash_run_with(seed, lie);
+    }
+}
+
+/// A store in which one blob is worked with, awaiting each request.
+struct Desk(Turned);
+
+impl Desk {
+    fn open(sim: &Sim) -> Self {
+        Self(Turned::open(&options(Layout::V1), sim.disk()).expect("opens"))
+    }
+
+    fn ask(&mut self, request: Request) -> Result<Answer, Error> {
+        self.0.request(1, request);
+        self.0.finish().pop().expect("it is answered").result
+    }
+
+    fn blob(&mut self) -> Result<u32, Error> {
+        let (partition, name) = place(0);
+        match self.ask(Request::Open { partition, name, versions: (0, 0), create: true })? {
+            Answer::Opened { blob, .. } => Ok(blob),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn write(&mut self, blob: u32, offset: u64, byte: u8) -> Result<Answer, Error> {
+        let buffer = Buffer::copy_of(&[byte; 512]);
+        self.ask(Request::Blob {
+            blob,
+            work: BlobRequest::Write { offset, buffer, sync: false, cached: true },
+        })
+    }
+
+    fn sync(&mut self, blob: u32) -> Result<Answer, Error> {
+        self.ask(Request::Blob { blob, work: BlobRequest::Sync })
+    }
+}
+
+/// The power is cut, and the blob holds this.
+fn must_hold(sim: &Sim, seed: u64, expected: &[u8]) {
+    let sim = sim.power_cut(seed);
+    let found = look(&sim, None)[0].clone();
+    assert!(found.as_deref() == Some(expected), "seed {seed}: the blob is not what was synced");
+}
+
+/// A sync that succeeds after one that failed would speak for bytes that are lost.
+fn a_failed_flush_is_final(lie: &dyn Fn(&Sim)) {
+    for seed in 0..40 {
+        let sim = Sim::new(seed);
+        lie(&sim);
+        let mut desk = Desk::open(&sim);
+        let blob = desk.blob().expect("opens");
+        desk.write(blob, 0, 1).expect("writes");
+        sim.fail(Fault::new(Call::Sync));
+        desk.sync(blob).expect_err("the flush fails");
+        let again = desk.write(blob, 512, 2).and_then(|_| desk.sync(blob));
+        if again.is_ok() {
+            must_hold(&sim, seed, &[[1; 512], [2; 512]].concat());
+        } else {
+            assert_eq!(again.expect_err("it is poisoned").code, Code::BlobPoisoned);
+        }
+    }
+}
+
+/// The page cache shows a header that the disk does not have; what is synced behind it must be there.
+fn what_a_failed_creation_left_is_made_whole(lie: &dyn Fn(&Sim)) {
+    for seed in 0..40 {
+        let sim = Sim::new(seed);
+        lie(&sim);
+        let mut desk = Desk::open(&sim);
+        sim.fail(Fault::new(Call::Sync));
+        desk.blob().expect_err("the flush fails");
+        drop(desk);
+        sim.kill();
+        let sim = sim.clone();
+        let mut desk = Desk::open(&sim);
+        let blob = desk.blob().expect("opens");
+        desk.write(blob, 0, 1).expect("writes");
+        desk.sync(blob).expect("is synced");
+        let cut = sim.power_cut(seed);
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&cut, None)[0].clone()));
+        let found = found.unwrap_or(None);
+        assert!(found.as_deref() == Some(&[1; 512][..]), "seed {seed}: the blob is not what was synced");
+    }
+}
+
+#[test]
+fn table_of_planted_bugs_names_every_one() {
+    publish(TABLE, Bug::BLOB);
 }

@@ -11,6 +11,7 @@ use crate::blob::calls::CallKey;
 use crate::blob::failure;
 use crate::blob::names::Key;
 use crate::error::{Code, Error};
+use crate::planted::{self, Bug};
 
 /// One job makes at most so many changes: the first of them waits for the last.
 const BATCH_MAX: usize = 128;
@@ -78,6 +79,9 @@ impl What {
 
 /// Take what goes next, in one job: the first, and those behind it that wish for the same, up to the bounds.
 pub(crate) fn take_batch(changes: &mut VecDeque<Change>) -> Vec<Change> {
+    if planted::is(Bug::ChangesInAnyOrder) {
+        changes.make_contiguous().reverse();
+    }
     let mut batch: Vec<Change> = Vec::new();
     let mut bytes = 0;
     while let Some(next) = changes.front() {

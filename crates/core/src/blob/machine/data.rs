@@ -10,6 +10,7 @@ use crate::blob::machine::names::Left;
 use crate::blob::machine::{Machine, Pending, Slot, job_result};
 use crate::blob::{Answer, OFFSET_MAX};
 use crate::error::{Code, Result};
+use crate::planted::{self, Bug};
 
 /// What an operation on an open blob is for.
 #[derive(Debug)]
@@ -270,6 +271,9 @@ impl Machine {
         if open.flush.is_clean() {
             return self.answer(call, Ok(Answer::Done));
         }
+        if planted::is(Bug::SyncBeforeFlush) {
+            return self.answer(call, Ok(Answer::Done));
+        }
         open.flush.join(call);
         self.begin_flush(blob);
     }
@@ -296,7 +300,9 @@ impl Machine {
             }
             Err(error) => failure::of_blob(Code::BlobSyncFailed, "flushing", &open.key, error),
         };
-        open.failure = Some(error.clone());
+        if !planted::is(Bug::ForgetFailedFlush) {
+            open.failure = Some(error.clone());
+        }
         let poisoned = failure::poisoned(&open.key, &error);
         let failed = open.flush.failed();
         let mut refused = open.flush.give_up();

@@ -21,6 +21,7 @@ use crate::blob::options::Options;
 use crate::blob::stats::Stats;
 use crate::blob::{Answer, BlobRequest, Finished, Layout, Request};
 use crate::error::{Error, Result};
+use crate::planted::{self, Bug};
 
 use data::DataOp;
 use names::{Left, NamesOp, Partition, RootWaiter};
@@ -152,6 +153,9 @@ impl Machine {
 
     /// What lies in the store may not be durable, and more of it may come: see [`crate::blob::root::Root`].
     pub(crate) fn distrust(&mut self) {
+        if planted::is(Bug::TrustUnsettled) {
+            return;
+        }
         self.flushed = Some(HashSet::new());
     }
 

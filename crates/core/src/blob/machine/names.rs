@@ -27,6 +27,7 @@ use crate::blob::machine::{FLUSHED_MAX, Handle, Machine, Pending, Slot, job_resu
 use crate::blob::names::{self, Key};
 use crate::blob::partition::{self, Prepared, Wanted};
 use crate::error::{Code, Error, Result};
+use crate::planted::{self, Bug};
 
 /// So many blobs that were closed with unflushed changes are remembered one by one. Beyond that everything is flushed.
 const UNFLUSHED_MAX: usize = 1024;
@@ -315,7 +316,8 @@ impl Machine {
         if prepared.is_new {
             entry.names.changed();
         }
-        let is_flush_due = prepared.is_new || self.is_suspect(&key) || self.left.contains_key(&key);
+        let is_made = prepared.is_new && !planted::is(Bug::HeaderWithoutSync);
+        let is_flush_due = is_made || self.is_suspect(&key) || self.left.contains_key(&key);
         let opening = Box::new(Opening { running, key, prepared });
         if is_flush_due {
             let op = Op::Sync { file: opening.prepared.file.clone() };
@@ -352,7 +354,7 @@ impl Machine {
     fn make_name_durable(&mut self, opening: Box<Opening>) {
         let partition = opening.running.partition.clone();
         let names = &mut self.partition(&partition).names;
-        if names.is_clean() {
+        if names.is_clean() || planted::is(Bug::NameWithoutSync) {
             return self.make_partition_durable(opening);
         }
         names.join(NamesWaiter::Opening(opening));
@@ -360,7 +362,7 @@ impl Machine {
     }
 
     fn make_partition_durable(&mut self, opening: Box<Opening>) {
-        if self.root_names.is_clean() {
+        if self.root_names.is_clean() || planted::is(Bug::PartitionWithoutSync) {
             return self.finish_open(*opening);
         }
         self.root_names.join(RootWaiter::Opening(opening));
@@ -539,6 +541,9 @@ impl Machine {
 
     /// A blob may have changes that are not durable, and no handle.
     pub(super) fn leave_unflushed(&mut self, key: Arc<Key>) {
+        if planted::is(Bug::ForgetUnflushed) {
+            return;
+        }
         self.last_left += 1;
         self.left.insert(key, Left::Unflushed(self.last_left));
         if self.left.len() < UNFLUSHED_MAX || self.is_flushing_left {
