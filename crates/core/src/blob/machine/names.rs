@@ -225,7 +225,10 @@ impl Machine {
     }
 
     fn begin_errands_in(&mut self, partition: &str) {
-        while let Some((ticket, errand)) = self.partition(partition).errands.begin() {
+        // It may be gone by now, where something ended in it twice.
+        while let Some(entry) = self.partitions.get_mut(partition)
+            && let Some((ticket, errand)) = entry.errands.begin()
+        {
             let running = |call| Running { call, partition: partition.to_owned(), ticket };
             match errand {
                 Errand::Open { call, key, versions, create } => {
@@ -246,8 +249,9 @@ impl Machine {
                 }
             }
         }
-        let entry = self.partition(partition);
-        if entry.errands.is_empty() && !entry.is_known && entry.names.is_clean() {
+        let is_over =
+            |entry: &Partition| entry.errands.is_empty() && !entry.is_known && entry.names.is_clean();
+        if self.partitions.get(partition).is_some_and(is_over) {
             self.partitions.remove(partition);
         }
     }
