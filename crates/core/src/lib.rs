@@ -15,7 +15,11 @@ pub mod blob;
 mod directory;
 pub mod error;
 pub mod format;
+mod latency;
+mod lock;
+mod panic;
 pub mod planted;
 pub mod wal;
 
 pub use error::{Code, Error, Result};
+pub use latency::Latency;

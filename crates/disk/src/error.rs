@@ -27,10 +27,9 @@ impl Error {
         Self { syscall, path: path.into(), offset: None, errno, hint: None }
     }
 
-    /// `syscall` failed where the standard library made it.
-    pub fn of_std(syscall: &'static str, error: &std::io::Error) -> Self {
-        let errno = error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error());
-        Self::new(syscall, "", errno)
+    /// `syscall` on `path` failed where the standard library made it.
+    pub fn of_std(syscall: &'static str, path: impl Into<PathBuf>, error: &std::io::Error) -> Self {
+        Self::new(syscall, path, errno_of(error))
     }
 
     /// The same, of a read or a write at `offset`.
@@ -79,6 +78,11 @@ impl Error {
     fn is(&self, errno: rustix::io::Errno) -> bool {
         self.errno == errno.raw_os_error()
     }
+}
+
+/// The errno that the standard library reports; `EIO` where the failure is of its own making.
+pub(crate) fn errno_of(error: &std::io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(rustix::io::Errno::IO.raw_os_error())
 }
 
 impl fmt::Display for Error {

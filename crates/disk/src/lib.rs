@@ -96,8 +96,6 @@ impl Time {
 pub enum WriteMode {
     /// Its completion says the bytes are in the file; a later [`Op::Sync`] makes them durable.
     Plain,
-    /// As [`WriteMode::Plain`], and a wish: the page cache need not keep what was written.
-    Uncached,
     /// Its completion says its own bytes, and nothing else, are durable.
     Dsync,
     /// As [`WriteMode::Dsync`], and nothing else is waiting: a driver may do it at once on the calling
@@ -137,13 +135,6 @@ pub enum Op {
         /// Which file.
         file: File,
     },
-    /// Cut or extend the file (with zeros). Not durable by itself.
-    SetLen {
-        /// Which file.
-        file: File,
-        /// To how many bytes.
-        len: u64,
-    },
     /// Run on the helper thread.
     Job(Job),
 }
@@ -158,7 +149,6 @@ impl fmt::Debug for Op {
                 write!(f, "Write({}, {at}, {}, {mode:?})", file.path().display(), buffer.len())
             }
             Self::Sync { file } => write!(f, "Sync({})", file.path().display()),
-            Self::SetLen { file, len } => write!(f, "SetLen({}, {len})", file.path().display()),
             Self::Job(_) => f.write_str("Job"),
         }
     }
@@ -173,8 +163,6 @@ pub enum Outcome {
     Written,
     /// The file was flushed.
     Synced,
-    /// The file has the length asked for.
-    Resized,
     /// The job ran; this is what it opened, if anything.
     Job(Option<File>),
 }

@@ -29,7 +29,7 @@ const CHUNK: usize = 1 << 20;
 const _: () = assert!(CHUNK.is_multiple_of(GRAIN));
 
 /// `RWF_DONTCACHE`, since Linux 6.14.
-pub(crate) const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
+const DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// An open file of the operating system: the descriptor and what was learnt about it.
 pub struct OsFile {
@@ -185,12 +185,14 @@ impl OsFile {
 
     /// Write all of `bytes` at `at`, and ask the page cache to let go of it where the file system knows how to.
     fn write_uncached(&self, at: u64, bytes: &[u8]) -> Result<()> {
-        if self.takes_uncached() && !self.direct {
+        if !self.direct && !self.refuses_uncached.load(Ordering::Relaxed) {
             let written = self.write_pieces("pwritev2", at, bytes, |piece, from| {
                 pwritev2(&self.descriptor, &[std::io::IoSlice::new(piece)], from, DONTCACHE)
             });
             match written {
-                Err(error) if error.errno == Errno::OPNOTSUPP.raw_os_error() => self.refused_uncached(),
+                Err(error) if error.errno == Errno::OPNOTSUPP.raw_os_error() => {
+                    self.refuses_uncached.store(true, Ordering::Relaxed);
+                }
                 written => return written,
             }
         }
@@ -217,16 +219,6 @@ impl OsFile {
     /// `RWF_DSYNC` was refused: from here on a durable write is a plain one and a flush.
     pub(crate) fn refused_dsync(&self) {
         self.refuses_dsync.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether `RWF_DONTCACHE` is worth a try.
-    pub(crate) fn takes_uncached(&self) -> bool {
-        !self.refuses_uncached.load(Ordering::Relaxed)
-    }
-
-    /// `RWF_DONTCACHE` was refused: from here on the page cache keeps what it likes.
-    pub(crate) fn refused_uncached(&self) {
-        self.refuses_uncached.store(true, Ordering::Relaxed);
     }
 
     /// Ask btrfs to write this file in place. Where each write goes to a new block, one into a reservation may
@@ -444,7 +436,7 @@ impl Fs for OsFs {
     }
 
     fn list(&self, directory: &Path) -> Result<Vec<Entry>> {
-        let failed = |syscall| move |error| std_error(syscall, directory, &error);
+        let failed = |syscall| move |error| Error::of_std(syscall, directory, &error);
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(directory).map_err(failed("opendir"))? {
             let entry = entry.map_err(failed("readdir"))?;
@@ -454,7 +446,7 @@ impl Fs for OsFs {
                 Ok(_) => EntryKind::Other,
                 // Where the directory does not tell the type it is asked for by name, which may be gone by now.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(std_error("lstat", &entry.path(), &error)),
+                Err(error) => return Err(Error::of_std("lstat", entry.path(), &error)),
             };
             entries.push(Entry { name: entry.file_name(), kind });
         }
@@ -534,11 +526,6 @@ fn random_of_device() -> [u8; 16] {
         panic!("no random numbers on this machine: getrandom is refused, and /dev/urandom: {error}");
     }
     bytes
-}
-
-/// A failure that the standard library reports.
-fn std_error(syscall: &'static str, path: &Path, error: &std::io::Error) -> Error {
-    Error::new(syscall, path, error.raw_os_error().unwrap_or(Errno::IO.raw_os_error()))
 }
 
 /// Open a directory and do one call on it.
@@ -653,6 +640,17 @@ mod tests {
     #[test]
     fn the_device_gives_random_bytes_where_the_call_does_not() {
         assert_ne!(random_of_device(), random_of_device());
+    }
+
+    #[test]
+    fn a_wish_that_was_refused_is_remembered_and_the_bytes_are_written_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = OsFs.open(&dir.path().join("file"), OpenOptions::replace(0o600)).unwrap();
+        file.os().refuses_uncached.store(true, Ordering::Relaxed);
+        OsFs.write_uncached_at(&file, 3, &Buffer::copy_of(b"bytes")).unwrap();
+        let mut bytes = [1; 10];
+        assert_eq!(OsFs.read_at(&file, 0, &mut bytes), Ok(8));
+        assert_eq!(&bytes[..8], b"\0\0\0bytes");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use rustix::io::Errno;
 
-use crate::Error;
+use crate::error::errno_of;
+use crate::{Error, Result};
 
 /// `syscall` of `io_uring` was refused: what a person can do about it.
 pub(crate) fn explained(syscall: &'static str, errno: i32) -> Error {
@@ -22,9 +23,17 @@ pub(crate) fn explained(syscall: &'static str, errno: i32) -> Error {
     }
 }
 
-/// The errno that the standard library reports; `EIO` where the failure is of its own making.
-pub(crate) fn errno_of(error: &std::io::Error) -> i32 {
-    error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())
+/// What the kernel's answer to a probe means: whether it knows every operation that was asked about.
+///
+/// # Errors
+/// `ENOSYS`, with advice, where it does not. Linux 5.6 brought the probe and the reads and writes together.
+pub(crate) fn must_know(known: std::io::Result<bool>) -> Result<()> {
+    let errno = match known.map_err(|error| errno_of(&error)) {
+        Ok(true) => return Ok(()),
+        Err(errno) if errno != Errno::INVAL.raw_os_error() => errno,
+        Ok(false) | Err(_) => Errno::NOSYS.raw_os_error(),
+    };
+    Err(explained("io_uring_register", errno))
 }
 
 #[cfg(test)]

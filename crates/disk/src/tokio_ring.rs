@@ -85,9 +85,10 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_uring::{OneshotOutputTransform, Runtime, UnsubmittedOneshot};
 
+use crate::error::errno_of;
 use crate::job;
 use crate::os::now;
-use crate::probe::{errno_of, explained};
+use crate::probe::{explained, must_know};
 use crate::transfer::Transfer;
 use crate::{Buffer, Done, Driver, Error, File, Fs, Job, Op, Outcome, Result, Time, Token, Waker, WriteMode};
 
@@ -206,14 +207,6 @@ impl TokioRing {
             }
         });
     }
-
-    /// Work for the helper thread.
-    fn help(&mut self, token: Token, work: Work) {
-        if let Err(error) = self.helper.run(token, work) {
-            let done = Done { token, outcome: Err(error), buffer: None };
-            self.shared.finished.borrow_mut().push(done);
-        }
-    }
 }
 
 impl Driver for TokioRing {
@@ -229,9 +222,13 @@ impl Driver for TokioRing {
                 Request::Write { held: Held { file, buffer }, at, durable: mode == WriteMode::Dsync }
             }
             Op::Sync { file } => Request::Sync { file },
-            // The crate underneath knows no such entry.
-            Op::SetLen { file, len } => return self.help(token, Work::SetLen(file, len)),
-            Op::Job(job) => return self.help(token, Work::Job(job)),
+            Op::Job(job) => {
+                if let Err(error) = self.helper.run(token, job) {
+                    let done = Done { token, outcome: Err(error), buffer: None };
+                    self.shared.finished.borrow_mut().push(done);
+                }
+                return;
+            }
         };
         self.queue.push_back((token, request));
     }
@@ -586,13 +583,7 @@ impl Signal {
 }
 
 /// The way to the helper thread, which ends when the sender is dropped.
-type HelperThread = (mpsc::Sender<(Token, Work)>, JoinHandle<()>);
-
-/// What blocks, and so is not for the driver's thread.
-enum Work {
-    Job(Job),
-    SetLen(File, u64),
-}
+type HelperThread = (mpsc::Sender<(Token, Job)>, JoinHandle<()>);
 
 /// The thread that runs the jobs, one after another. It is started with the first of them.
 struct Helper {
@@ -611,33 +602,30 @@ impl Helper {
     }
 
     /// Queue a job.
-    fn run(&mut self, token: Token, work: Work) -> Result<()> {
+    fn run(&mut self, token: Token, job: Job) -> Result<()> {
         if self.thread.is_none() {
             self.thread = Some(self.start()?);
         }
         let (jobs, _) = self.thread.as_ref().expect("the helper thread was started");
-        jobs.send((token, work)).expect("the helper thread runs until its channel closes");
+        jobs.send((token, job)).expect("the helper thread runs until its channel closes");
         self.outstanding += 1;
         Ok(())
     }
 
     fn start(&self) -> Result<HelperThread> {
-        let (sender, jobs) = mpsc::channel::<(Token, Work)>();
+        let (sender, jobs) = mpsc::channel::<(Token, Job)>();
         let (fs, signal) = (Arc::clone(&self.fs), Arc::clone(&self.signal));
         let finished = Arc::clone(&self.finished);
         let work = move || {
-            for (token, work) in jobs {
-                let outcome = match work {
-                    Work::Job(job) => job::run(job, &*fs).map(Outcome::Job),
-                    Work::SetLen(file, len) => fs.set_len(&file, len).map(|()| Outcome::Resized),
-                };
+            for (token, job) in jobs {
+                let outcome = job::run(job, &*fs).map(Outcome::Job);
                 lock(&finished).push(Done { token, outcome, buffer: None });
                 signal.wake();
             }
         };
         match std::thread::Builder::new().name(HELPER_NAME.into()).spawn(work) {
             Ok(thread) => Ok((sender, thread)),
-            Err(error) => Err(Error::new("pthread_create", "", errno_of(&error))),
+            Err(error) => Err(Error::of_std("pthread_create", "", &error)),
         }
     }
 
@@ -715,15 +703,7 @@ fn try_out(builder: &io_uring::Builder) -> Result<()> {
             .into_iter()
             .all(|code| probe.is_supported(code))
     });
-    match known {
-        Ok(true) => {}
-        // Linux 5.6 brought the probe and the reads and writes together.
-        Ok(false) => return Err(explained("io_uring_register", Errno::NOSYS.raw_os_error())),
-        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-            return Err(explained("io_uring_register", Errno::NOSYS.raw_os_error()));
-        }
-        Err(error) => return Err(failed("io_uring_register")(error)),
-    }
+    must_know(known)?;
     ring.submitter().submit().map_err(failed("io_uring_enter"))?;
     // The runtime has four descriptors, these are eight: room for its own, held while the ring is and let go.
     let room: std::io::Result<Vec<_>> = (0..4).map(|_| std::io::pipe()).collect();

@@ -25,7 +25,7 @@ use ringbolt_disk::{
 };
 use rustix::io::Errno;
 
-const MODES: [WriteMode; 4] = [WriteMode::Plain, WriteMode::Dsync, WriteMode::Alone, WriteMode::Uncached];
+const MODES: [WriteMode; 3] = [WriteMode::Plain, WriteMode::Dsync, WriteMode::Alone];
 
 /// A new file, empty, for reading and writing.
 const NEW: OpenOptions = OpenOptions::replace(0o600);
@@ -579,27 +579,20 @@ fn lengths_zeros_and_reservations_are_what_was_asked(disk: Disk, dir: &Path) {
     }
 }
 
-fn a_length_is_set_by_an_operation_too(disk: Disk, dir: &Path) {
-    let (fs, mut driver) = build(disk);
-    let file = fs.open(&dir.join("file"), NEW).unwrap();
-    let mut set = |len| {
-        let done = perform(&mut *driver, Op::SetLen { file: file.clone(), len });
-        assert!(matches!(done.outcome, Ok(Outcome::Resized)), "{done:?}");
-        assert!(done.buffer.is_none());
-        assert_eq!(fs.len(&file).unwrap(), len);
-    };
-    fs.write_at(&file, 0, &Buffer::copy_of(&pattern(1, GRAIN))).unwrap();
-    set(100);
-    set(300);
-    let mut expected = pattern(1, 100);
-    expected.resize(300, 0);
-    assert!(read_cold(&*fs, &file, 0, 1000) == expected, "what was cut reads as zeros when it is back");
-    let error = error_of(perform(&mut *driver, Op::SetLen { file: file.clone(), len: u64::MAX }));
-    assert_eq!(
-        (error.syscall, error.errno, error.offset),
-        ("ftruncate", Errno::INVAL.raw_os_error(), Some(u64::MAX))
-    );
-    assert_eq!(fs.len(&file).unwrap(), 300);
+fn a_write_that_wishes_to_leave_nothing_in_the_cache_is_a_write(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let path = dir.join("file");
+    let file = fs.open(&path, NEW).unwrap();
+    let mut expected = vec![0; 30_000];
+    for (index, (at, len)) in [(0, 8192), (777, 8192), (20_000, 10_000)].into_iter().enumerate() {
+        let bytes = pattern(index, len);
+        fs.write_uncached_at(&file, at as u64, &Buffer::copy_of(&bytes)).unwrap();
+        expected[at..at + len].copy_from_slice(&bytes);
+    }
+    assert!(read_cold(&*fs, &file, 0, 40_000) == expected);
+    let file = fs.open(&path, OpenOptions::READ).unwrap();
+    let error = fs.write_uncached_at(&file, 4096, &Buffer::copy_of(b"bytes")).unwrap_err();
+    assert_eq!((error.errno, error.offset), (Errno::BADF.raw_os_error(), Some(4096)));
 }
 
 fn what_the_cache_holds_is_read_without_a_gap(disk: Disk, dir: &Path) {
@@ -769,6 +762,7 @@ fn no_room_is_its_own_error_on_every_way(fs: &dyn Fs, driver: &mut dyn Driver, f
         assert!(error.is_no_space(), "{error}");
     }
     assert!(fs.write_at(file, 0, &Buffer::copy_of(&[1; GRAIN])).unwrap_err().is_no_space());
+    assert!(fs.write_uncached_at(file, 0, &Buffer::copy_of(&[1; GRAIN])).unwrap_err().is_no_space());
 }
 
 /// After `arm`, the next write of two grains to a new file writes some of it, and what is tried then fails with
@@ -780,7 +774,7 @@ fn short_writes_are_not_taken_for_whole_ones(
 ) -> Vec<(File, u64)> {
     let mut files = Vec::new();
     for direct in [false, true] {
-        for way in 0..=MODES.len() {
+        for way in 0..MODES.len() + 2 {
             let path = dir.join(format!("{direct} {way}"));
             let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
             let buffer = Buffer::copy_of(&pattern(way, 2 * GRAIN));
@@ -790,7 +784,8 @@ fn short_writes_are_not_taken_for_whole_ones(
                     let op = Op::Write { file: file.clone(), at: 0, buffer, mode };
                     error_of(perform(driver, op))
                 }
-                None => fs.write_at(&file, 0, &buffer).unwrap_err(),
+                None if way == MODES.len() => fs.write_at(&file, 0, &buffer).unwrap_err(),
+                None => fs.write_uncached_at(&file, 0, &buffer).unwrap_err(),
             };
             assert_eq!((error.errno, &*error.path), (Errno::FBIG.raw_os_error(), &*path));
             let written = error.offset.unwrap() as usize;
@@ -865,7 +860,7 @@ suite! {
     a_deadline_ends_wait
     a_locked_file_refuses_other_descriptions_until_the_last_user_is_gone
     lengths_zeros_and_reservations_are_what_was_asked
-    a_length_is_set_by_an_operation_too
+    a_write_that_wishes_to_leave_nothing_in_the_cache_is_a_write
     what_the_cache_holds_is_read_without_a_gap
     an_empty_directory_is_removed_and_no_other
     opening_makes_cuts_or_leaves_alone_as_asked

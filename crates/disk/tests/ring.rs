@@ -158,8 +158,7 @@ fn many_threads_submit_at_once() {
                             let op = match number % 10 {
                                 0 => Op::Sync { file: file.clone() },
                                 1 => Op::Job(Box::new(|_| Ok(None))),
-                                2 => Op::SetLen { file: file.clone(), len: (THREADS * EACH * GRAIN) as u64 },
-                                3 => write(file, number, WriteMode::Dsync),
+                                2 | 3 => write(file, number, WriteMode::Dsync),
                                 4 => Op::Read { file: file.clone(), at: u64::MAX, buffer: Buffer::zeroed(1) },
                                 5 => Op::Read { file: file.clone(), at: 0, buffer: Buffer::zeroed(0) },
                                 6 => read(file, number),
@@ -176,8 +175,7 @@ fn many_threads_submit_at_once() {
                 let is_right = match (done.token.0 % 10, &done.outcome) {
                     (0, Ok(Outcome::Synced))
                     | (1, Ok(Outcome::Job(None)))
-                    | (2, Ok(Outcome::Resized))
-                    | (3 | 7.., Ok(Outcome::Written))
+                    | (2 | 3 | 7.., Ok(Outcome::Written))
                     | (5, Ok(Outcome::Read(0)))
                     | (6, Ok(Outcome::Read(_))) => true,
                     (4, Err(error)) => error.errno == Errno::INVAL.raw_os_error(),
@@ -192,7 +190,7 @@ fn many_threads_submit_at_once() {
 #[test]
 fn what_a_thread_left_to_the_kernel_completes_though_the_thread_has_ended() {
     // Goal: the kernel's workers end with the thread that submitted and cancel what they have not begun; none of it
-    // fails, and none is lost. Method: what workers do (cached writes one after another, flushes, lengths), more of
+    // fails, and none is lost. Method: what workers do (cached writes one after another, flushes), more of
     // it than they get done before the thread that submits it ends.
     watched("what_a_thread_left_to_the_kernel_completes_though_the_thread_has_ended", || {
         const THREADS: usize = 60;
@@ -202,20 +200,16 @@ fn what_a_thread_left_to_the_kernel_completes_though_the_thread_has_ended() {
         let files: Vec<_> =
             (0..THREADS).map(|number| new_file(&*bench.fs, dir.path(), &number.to_string(), false)).collect();
         for (index, file) in files.iter().enumerate() {
-            let first = index * (EACH + 2);
+            let first = index * (EACH + 1);
             let mut ops: Vec<_> = (0..EACH)
                 .map(|number| (token(first + number), write(file, number, WriteMode::Dsync)))
                 .collect();
             ops.push((token(first + EACH), Op::Sync { file: file.clone() }));
-            ops.push((
-                token(first + EACH + 1),
-                Op::SetLen { file: file.clone(), len: (EACH * GRAIN) as u64 },
-            ));
             std::thread::scope(|scope| {
                 scope.spawn(|| bench.engine.submit(&mut ops));
             });
         }
-        for _ in 0..THREADS * (EACH + 2) {
+        for _ in 0..THREADS * (EACH + 1) {
             let done = bench.hear();
             assert!(done.outcome.is_ok(), "{done:?}");
         }

@@ -10,7 +10,8 @@ use std::time::Duration;
 use napi::Env;
 use napi::bindgen_prelude::BufferSlice;
 use napi_derive::napi;
-use ringbolt_core::blob::{BlobRequest, Latency, Layout, Options, Request, State};
+use ringbolt_core::Latency;
+use ringbolt_core::blob::{BlobRequest, Layout, Options, Request, State};
 
 use crate::error::{NativeFailure, number, whole};
 use crate::guard::guard;

@@ -5,9 +5,10 @@ use std::time::Duration;
 use ringbolt_disk::Time;
 use slab::Slab;
 
-use crate::blob::stats::{Latencies, Stats};
+use crate::blob::stats::Stats;
 use crate::blob::{Answer, Finished};
 use crate::error::{Error, Result};
+use crate::latency::Latencies;
 
 /// Names a call between its beginning and its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,18 +117,18 @@ impl Calls {
             Kind::Read { bytes } => {
                 counted.reads += 1;
                 counted.read_bytes += bytes;
-                self.reads.record(latency);
+                self.reads.record(latency, 1);
             }
             Kind::Write { bytes, is_durable } => {
                 counted.writes += 1;
                 counted.write_bytes += bytes;
                 counted.syncs += u64::from(is_durable);
-                if is_durable { self.syncs.record(latency) } else { self.writes.record(latency) }
+                if is_durable { self.syncs.record(latency, 1) } else { self.writes.record(latency, 1) }
             }
             Kind::Resize => counted.resizes += 1,
             Kind::Sync => {
                 counted.syncs += 1;
-                self.syncs.record(latency);
+                self.syncs.record(latency, 1);
             }
         }
     }

@@ -24,8 +24,6 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 pub(crate) struct Change {
     pub(crate) call: CallKey,
     pub(crate) what: What,
-    /// What is to be written; empty for a resize.
-    pub(crate) buffer: Option<Buffer>,
     /// Whether it is to be answered only once it is durable.
     pub(crate) sync: bool,
     /// Whether the page cache may keep it.
@@ -33,10 +31,10 @@ pub(crate) struct Change {
 }
 
 /// What is changed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) enum What {
-    /// So many bytes, from there on.
-    Write { offset: u64, length: u64 },
+    /// These bytes, from there on.
+    Write { offset: u64, buffer: Buffer },
     /// How many there are.
     Resize { length: u64 },
 }
@@ -61,18 +59,18 @@ pub(crate) struct End {
 
 impl What {
     /// Why it failed.
-    pub(crate) fn failure(self, key: &Key, data_at: u64, error: ringbolt_disk::Error) -> Error {
+    pub(crate) fn failure(&self, key: &Key, data_at: u64, error: ringbolt_disk::Error) -> Error {
         match self {
-            Self::Write { offset, length } => {
+            Self::Write { offset, buffer } => {
                 let done = error.offset.map_or(0, |at| at.saturating_sub(data_at + offset));
                 failure::of_blob(Code::BlobWriteFailed, "writing", key, error).with(|details| {
-                    details.offset = Some(offset);
-                    details.length = Some(length);
+                    details.offset = Some(*offset);
+                    details.length = Some(buffer.len() as u64);
                     details.bytes_done = Some(done);
                 })
             }
             Self::Resize { length } => failure::of_blob(Code::BlobResizeFailed, "resizing", key, error)
-                .with(|details| details.length = Some(length)),
+                .with(|details| details.length = Some(*length)),
         }
     }
 }
@@ -85,7 +83,10 @@ pub(crate) fn take_batch(changes: &mut VecDeque<Change>) -> Vec<Change> {
     let mut batch: Vec<Change> = Vec::new();
     let mut bytes = 0;
     while let Some(next) = changes.front() {
-        let weight = next.buffer.as_ref().map_or(0, |buffer| buffer.len());
+        let weight = match &next.what {
+            What::Write { buffer, .. } => buffer.len(),
+            What::Resize { .. } => 0,
+        };
         let joins = batch.first().is_none_or(|first| {
             (first.sync, first.cached) == (next.sync, next.cached)
                 && batch.len() < BATCH_MAX
@@ -103,13 +104,10 @@ pub(crate) fn take_batch(changes: &mut VecDeque<Change>) -> Vec<Change> {
 /// Make changes one after another, then flush where that is wished. One that fails does not keep the others from being
 /// made.
 pub(crate) fn make(fs: &dyn Fs, file: &File, data_at: u64, batch: Vec<Change>, with_flush: bool) -> Changed {
-    let make = |change: &Change| match (change.what, &change.buffer) {
-        (What::Write { offset, .. }, Some(buffer)) if change.cached => {
-            fs.write_at(file, data_at + offset, buffer)
-        }
-        (What::Write { offset, .. }, Some(buffer)) => fs.write_uncached_at(file, data_at + offset, buffer),
-        (What::Resize { length }, _) => fs.set_len(file, data_at + length),
-        (What::Write { .. }, None) => panic!("a write has bytes"),
+    let make = |change: &Change| match &change.what {
+        What::Write { offset, buffer } if change.cached => fs.write_at(file, data_at + offset, buffer),
+        What::Write { offset, buffer } => fs.write_uncached_at(file, data_at + offset, buffer),
+        What::Resize { length } => fs.set_len(file, data_at + length),
     };
     let end = |change| {
         let result = make(&change);

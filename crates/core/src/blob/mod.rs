@@ -38,7 +38,6 @@
 //! | `root` | the store's directory: made, locked, flushed |
 //! | `partition` | what is done to names, as straight-line calls of the disk |
 //! | `lane` | order where it matters |
-//! | `lock` | locks, tried for a while |
 //! | `flush` | one flush for all who wait |
 //! | `file` | one open blob |
 //! | `change` | changes of its bytes, many in one job |
@@ -54,7 +53,6 @@ mod failure;
 mod file;
 mod flush;
 mod lane;
-mod lock;
 mod machine;
 mod names;
 mod options;
@@ -68,7 +66,7 @@ mod turned;
 use ringbolt_disk::Buffer;
 
 pub use options::{Layout, Options};
-pub use stats::{Latency, Stats};
+pub use stats::Stats;
 pub use store::{Listener, State, Store};
 #[cfg(feature = "planted")]
 pub use turned::Turned;

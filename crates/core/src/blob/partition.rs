@@ -7,11 +7,11 @@ use std::time::Duration;
 use ringbolt_disk::{Access, Buffer, Create, Entry, EntryKind, File, Fs, OpenOptions};
 
 use crate::blob::failure::{self, in_partition};
-use crate::blob::lock;
 use crate::blob::names::{self, Key};
 use crate::directory;
 use crate::error::{Code, Error, Result};
-use crate::format::blob::{Finding, HEADER_BYTES_MAX, Header, Layout};
+use crate::format::blob::{Finding, HEADER_BYTES_MAX, Header, Layout, parse_file_name};
+use crate::lock;
 
 /// How a blob is to be opened.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resu
         opened => opened.map_err(opening)?,
     };
     // Before a byte is looked at: a killed process's writes may still be on their way, and hold it.
-    if !lock::take(fs, &file, wanted.lock_timeout, &|| true).map_err(opening)? {
+    if !lock::take(fs, &file, fs.now().after(wanted.lock_timeout), &|| true).map_err(opening)? {
         let reason =
             "it is locked, by another store or by the last writes of a process that was killed; try again";
         return Err(refused(key, &path, reason));
@@ -180,7 +180,7 @@ pub(crate) fn scan(fs: &dyn Fs, root: &Path, partition: &str) -> Result<Vec<Vec<
         if entry.kind != EntryKind::File {
             return Err(stray_entry(partition, &directory, name, "is no regular file"));
         }
-        let Some(bytes) = names::parse(name) else {
+        let Some(bytes) = parse_file_name(name) else {
             return Err(stray_entry(partition, &directory, name, "is not a name in lower-case hexadecimal"));
         };
         found.push(bytes);

@@ -5,26 +5,20 @@ use std::path::Path;
 use ringbolt_disk::{Access, Buffer, Create, File, Fs, OpenOptions};
 
 use crate::blob::failure;
-use crate::blob::lock;
 use crate::blob::options::Options;
 use crate::directory;
 use crate::error::{Code, Error, Result};
-
-/// The file whose lock is the store's: no partition can take the name, and commonware-runtime locks the same one.
-const HOLD_NAME: &str = ".hold";
-
-/// What stands in that file after a store was closed with everything in it durable. While it is open the process's
-/// number stands there. Neither is flushed: after the power was lost nothing is left that is not durable, whatever it
-/// says.
-const CLEAN: &[u8] = b"clean\n";
+use crate::format::blob::{HOLD_CLEAN, HOLD_NAME};
+use crate::lock;
 
 /// A store's directory that is ours.
 #[derive(Debug)]
 pub(crate) struct Root {
     hold: File,
     /// Whether everything in it is durable, and nothing can come to it any more that is not ours: it is new, or who
-    /// had it before has closed it so. Otherwise a killed process's last writes may still land in its blobs, each of
-    /// which is flushed before it is shown.
+    /// had it before has closed it so. Otherwise a header may be in the page cache whose flush failed, and writes may
+    /// still land that a killed process had handed to a ring, as commonware-runtime does. So each blob's header is
+    /// written again and flushed before it is shown.
     pub(crate) is_settled: bool,
 }
 
@@ -34,7 +28,7 @@ impl Root {
     pub(crate) fn close(self, fs: &dyn Fs, is_durable: bool) {
         // Nobody is to be told that this process has the store: commonware-runtime locks the same file and does not write
         // its own number over ours. Where it cannot be said to be clean, the next open flushes what it opens.
-        let said: &[u8] = if is_durable { CLEAN } else { b"" };
+        let said: &[u8] = if is_durable { HOLD_CLEAN } else { b"" };
         let _ = fs.set_len(&self.hold, 0).and_then(|()| fs.write_at(&self.hold, 0, &Buffer::copy_of(said)));
     }
 }
@@ -79,17 +73,17 @@ fn take_lock(fs: &dyn Fs, options: &Options, is_wanted: &dyn Fn() -> bool) -> Re
     let create = Create::IfMissing(options.file_mode);
     let file = fs.open(&path, OpenOptions { access: Access::ReadWrite, create, direct: false });
     let file = file.map_err(opening)?;
-    if !lock::take(fs, &file, options.lock_timeout, is_wanted).map_err(opening)? {
+    if !lock::take(fs, &file, fs.now().after(options.lock_timeout), is_wanted).map_err(opening)? {
         let is_wanted = is_wanted();
         return Err(if is_wanted { locked(fs, &path) } else { failure::store_closed(&options.directory) });
     }
-    let mut said = [0; CLEAN.len() + 1];
+    let mut said = [0; HOLD_CLEAN.len() + 1];
     let count = fs.read_at(&file, 0, &mut said).map_err(opening)?;
     // From here on it is not clean, whatever becomes of us.
     fs.set_len(&file, 0).map_err(opening)?;
     // For people, and for the message below. The lock is the lock, also where there is no room for this.
     let _ = fs.write_at(&file, 0, &Buffer::copy_of(fs.pid().to_string().as_bytes()));
-    Ok((file, &said[..count] == CLEAN))
+    Ok((file, &said[..count] == HOLD_CLEAN))
 }
 
 fn locked(fs: &dyn Fs, path: &Path) -> Error {

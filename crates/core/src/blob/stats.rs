@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
+use crate::latency::Latency;
 
 /// Figures since open, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,43 +39,4 @@ pub struct Stats {
     pub write_latency: Latency,
     /// From call to answer, of syncs and durable writes.
     pub sync_latency: Latency,
-}
-
-/// How long calls took.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Latency {
-    /// Half of them took at most so long.
-    pub p50: Duration,
-    /// All but one in a hundred took at most so long.
-    pub p99: Duration,
-    /// The longest.
-    pub max: Duration,
-}
-
-/// Latencies of one kind of call, in constant memory.
-#[derive(Debug)]
-pub(crate) struct Latencies(Histogram<u64>);
-
-impl Latencies {
-    /// What takes longer than an hour is an hour.
-    const MAX_US: u64 = 3_600_000_000;
-
-    pub(crate) fn record(&mut self, latency: Duration) {
-        self.0.saturating_record((latency.as_micros() as u64).max(1));
-    }
-
-    pub(crate) fn summary(&self) -> Latency {
-        if self.0.is_empty() {
-            return Latency::default();
-        }
-        let quantile = |quantile| Duration::from_micros(self.0.value_at_quantile(quantile));
-        Latency { p50: quantile(0.5), p99: quantile(0.99), max: quantile(1.0) }
-    }
-}
-
-impl Default for Latencies {
-    fn default() -> Self {
-        let histogram = Histogram::new_with_bounds(1, Self::MAX_US, 2);
-        Self(histogram.expect("the bounds are valid"))
-    }
 }

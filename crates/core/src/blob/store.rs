@@ -5,7 +5,6 @@
 //!      └──▶ Failed                                    and at the end waits for it
 //! ```
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
@@ -18,6 +17,7 @@ use crate::blob::root::Root;
 use crate::blob::stats::Stats;
 use crate::blob::{Finished, Request, failure, root};
 use crate::error::{Code, Error, Result};
+use crate::panic;
 
 /// Is called, on any thread and with no lock held, when there is something to take or the state has changed.
 pub type Listener = Box<dyn Fn() + Send + Sync>;
@@ -96,7 +96,7 @@ impl Store {
         let life = match life {
             Ok(life) => Some(life),
             Err(error) => {
-                let error = ringbolt_disk::Error::of_std("pthread_create", &error);
+                let error = ringbolt_disk::Error::of_std("pthread_create", "", &error);
                 shared.set(State::Failed(failure::of_store(Code::BlobStoreIo, "opening the store", error)));
                 None
             }
@@ -196,7 +196,7 @@ impl Shared {
     /// The whole life, for a thread of its own.
     fn live(self: Arc<Self>, disk: SharedDisk) {
         let opened = catch_unwind(AssertUnwindSafe(|| self.open(disk)));
-        let root = match opened.unwrap_or_else(|panic| Err(failure::bug(told(&*panic)))) {
+        let root = match opened.unwrap_or_else(|panic| Err(failure::bug(panic::message(&*panic)))) {
             Ok(root) => root,
             Err(error) => return self.set(State::Failed(error)),
         };
@@ -254,7 +254,7 @@ impl Shared {
         let mut inner = self.inner();
         let machine = &mut inner.machine;
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(machine))) {
-            machine.fail(&failure::bug(told(&*panic)));
+            machine.fail(&failure::bug(panic::message(&*panic)));
         }
         let has_news = !machine.finished().is_empty();
         let may_end = inner.is_closing && inner.machine.is_finished();
@@ -283,9 +283,4 @@ impl Shared {
         // What may panic while holding it is caught, and the machine is told.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn told(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a message")
 }

@@ -17,6 +17,43 @@ use super::crc32c;
 /// The longest header, in bytes, and what is looked at of a file to judge it.
 pub const HEADER_BYTES_MAX: usize = 4096;
 
+/// The file whose lock is the store's: no partition can take the name, and commonware-runtime locks the same one.
+pub const HOLD_NAME: &str = ".hold";
+
+/// What stands in [`HOLD_NAME`] after a store was closed with everything in it durable. While it is open the process's
+/// number stands there, as text. Neither is flushed: after the power was lost nothing is left that is not durable,
+/// whatever it says.
+pub const HOLD_CLEAN: &[u8] = b"clean\n";
+
+/// The name of a blob's file: the bytes of the blob's name in lower-case hexadecimal.
+///
+/// ```
+/// assert_eq!(ringbolt_core::format::blob::file_name(b"\x00hi"), "006869");
+/// ```
+pub fn file_name(name: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    name.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
+}
+
+/// The name of the blob that a file's name stands for: `None` where it stands for none.
+pub fn parse_file_name(file_name: &str) -> Option<Vec<u8>> {
+    let (digits, rest) = file_name.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() || digits.is_empty() {
+        return None;
+    }
+    digits.iter().map(|&[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+}
+
+/// Lower-case only: a name is written in one way.
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    }
+}
+
 /// Which layout a blob has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Layout {
@@ -153,4 +190,19 @@ fn interrupted(bytes: &[u8]) -> Option<Finding> {
     });
     let (written, layout) = named.max_by_key(|&(written, _)| written)?;
     Some(Finding::Interrupted((written >= layout.magic().len()).then_some(layout)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_written_in_one_way_and_read_back() {
+        for name in [&b"\0"[..], b"hello", &[0xff; 127], &(0..=255).collect::<Vec<u8>>()] {
+            assert_eq!(parse_file_name(&file_name(name)).as_deref(), Some(name));
+        }
+        for other in ["", "0", "0g", "AB", "aB", "ab ", "0x", "é"] {
+            assert_eq!(parse_file_name(other), None, "{other:?}");
+        }
+    }
 }

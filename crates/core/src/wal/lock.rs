@@ -10,10 +10,8 @@ use std::time::Duration;
 use ringbolt_disk::{Access, Buffer, Create, File, Fs, OpenOptions, Time};
 
 use crate::error::{Code, Error, Result};
+use crate::lock;
 use crate::planted::{self, Bug};
-
-/// Between two attempts.
-const PAUSE: Duration = Duration::from_millis(2);
 
 /// The newest segments whose locks were taken stay open: recovery is about to write to them.
 const SEGMENTS_HELD: usize = 3;
@@ -80,32 +78,22 @@ impl<'a> Locks<'a> {
     }
 
     fn take(&self, file: &File) -> Result<()> {
-        while !self.fs.try_lock(file).map_err(locking)? {
-            if self.fs.now() >= self.deadline {
-                return Err(self.locked(file));
-            }
-            (self.check_wanted)()?;
-            self.fs.sleep(PAUSE);
+        let is_wanted = || (self.check_wanted)().is_ok();
+        if lock::take(self.fs, file, self.deadline, &is_wanted).map_err(locking)? {
+            return Ok(());
         }
-        Ok(())
+        (self.check_wanted)()?;
+        Err(self.locked(file))
     }
 
     fn locked(&self, file: &File) -> Error {
-        let pid = self.holder();
+        let pid = lock::holder(self.fs, &self.owner);
         let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
         let message = format!(
             "{}: {holder} has the log open for writing; close it there, or wait longer with `lockTimeoutMs`",
             file.path().display()
         );
         Error::new(Code::WalLocked, message).path(file.path()).with(|details| details.pid = pid)
-    }
-
-    /// The pid in LOCK.
-    fn holder(&self) -> Option<u32> {
-        let file = self.fs.open(&self.owner, OpenOptions::READ).ok()?;
-        let mut text = [0; 16];
-        let read = self.fs.read_at(&file, 0, &mut text).ok()?;
-        std::str::from_utf8(&text[..read]).ok()?.trim().parse().ok()
     }
 }
 

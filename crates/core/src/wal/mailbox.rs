@@ -5,18 +5,15 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use ringbolt_disk::{Fs, Pool, Time, Waker};
 
 use crate::error::{Code, Error, Result};
 use crate::format::LSN_MAX;
+use crate::latency::{Latencies, Latency};
 use crate::planted::{self, Bug};
 use crate::wal::batch::{self, Batch, Batches, Layout};
 use crate::wal::handle::{Answer, Listener, Opened, Options, Phase, Refusal, Request, Run, Stats, Status};
 use crate::wal::machine::{Asked, Machine};
-
-/// The longest latency told apart, in microseconds: a minute.
-const LATENCY_US_MAX: u64 = 60_000_000;
 
 /// The listener hears of a recovery's progress each time so many more bytes were read.
 const PROGRESS_BYTES: u64 = 16 << 20;
@@ -58,8 +55,8 @@ struct Inbox {
     closing: bool,
     stats: Stats,
     oldest_run: Option<Time>,
-    /// Microseconds from accept to acknowledgement, two significant digits: some 30 KiB, however much is recorded.
-    latency: Histogram<u64>,
+    /// From accept to acknowledgement.
+    latency: Latencies,
 }
 
 /// What a turn of the service takes out of the mailbox.
@@ -109,8 +106,7 @@ impl Shared {
             closing: false,
             stats: Stats::default(),
             oldest_run: None,
-            latency: Histogram::new_with_bounds(1, LATENCY_US_MAX, 2)
-                .expect("the bounds are constants, and in order"),
+            latency: Latencies::default(),
         };
         Self {
             options,
@@ -254,12 +250,12 @@ impl Shared {
         let now = self.fs.now();
         let inbox = self.inbox();
         let oldest = inbox.oldest_run.or(inbox.batches.oldest_run());
-        let quantile = |quantile| Duration::from_micros(inbox.latency.value_at_quantile(quantile));
+        let Latency { p50, p99, max } = inbox.latency.summary();
         Stats {
             oldest_in_flight: oldest.map_or(Duration::ZERO, |accepted| now.since(accepted)),
-            latency_p50: quantile(0.5),
-            latency_p99: quantile(0.99),
-            latency_max: quantile(1.0),
+            latency_p50: p50,
+            latency_p99: p99,
+            latency_max: max,
             ..inbox.stats.clone()
         }
     }
@@ -350,8 +346,7 @@ impl Shared {
         };
         inbox.oldest_run = log.oldest_run();
         for (latency, count) in log.take_latencies() {
-            let micros = (latency.as_micros() as u64).max(1);
-            inbox.latency.saturating_record_n(micros, u64::from(count));
+            inbox.latency.record(latency, count);
         }
         if let Some(failure) = log.failure()
             && inbox.failure.is_none()

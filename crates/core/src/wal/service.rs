@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ringbolt_disk::{Backend, Disk, Done, Driver, File, Op, WriteMode};
 
 use crate::error::{Code, Error, Result};
+use crate::panic;
 use crate::planted::{self, Bug};
 use crate::wal::handle::{Format, Opened};
 use crate::wal::key_value;
@@ -164,11 +165,7 @@ impl std::fmt::Debug for Service {
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
+    let text = panic::message(panic);
     Error::new(
         Code::WalIo,
         format!(

@@ -53,10 +53,6 @@ impl Shared {
             Work::Job(token, job) => {
                 Done { token, outcome: job::run(job, &*self.fs).map(Outcome::Job), buffer: None }
             }
-            Work::SetLen(token, file, len) => {
-                let outcome = self.fs.set_len(&file, len).map(|()| Outcome::Resized);
-                Done { token, outcome, buffer: None }
-            }
             Work::Tell(done) => done,
             Work::Resend => return self.resend(),
         };

@@ -100,7 +100,6 @@ use io_uring_07::IoUring;
 use rustix::io::Errno;
 
 use self::request::{Accepted, Request};
-use self::setup::SetUp;
 use self::state::{Sender, State, Work};
 use crate::{Done, Engine, EngineOptions, Error, Fs, OnDone, Op, Result, Token};
 
@@ -127,10 +126,10 @@ impl Ring {
     pub fn new(fs: Arc<dyn Fs>, options: EngineOptions, on_done: OnDone) -> Result<Self> {
         let depth = options.depth.clamp(1, DEPTH_MAX);
         // One more: the nudge.
-        let SetUp { ring, sets_len } = setup::set_up(depth + 1)?;
+        let ring = setup::set_up(depth + 1)?;
         let (state, helpers_max) = (Mutex::new(State::new(depth)), options.helpers.max(1));
         let (work, end, turn) = (Condvar::new(), Condvar::new(), Condvar::new());
-        let shared = Arc::new(Shared { ring, sets_len, helpers_max, fs, on_done, state, work, end, turn });
+        let shared = Arc::new(Shared { ring, helpers_max, fs, on_done, state, work, end, turn });
         let this = Self { shared: Arc::clone(&shared) };
         // Where one fails, the drop ends what was started.
         let mut state = shared.lock();
@@ -165,8 +164,6 @@ impl fmt::Debug for Ring {
 struct Shared {
     /// Its two queues are touched by whoever holds the lock of `state`, and by nobody else.
     ring: IoUring,
-    /// Whether the kernel has an entry that sets a file's length.
-    sets_len: bool,
     helpers_max: usize,
     fs: Arc<dyn Fs>,
     on_done: OnDone,
@@ -193,7 +190,7 @@ impl Shared {
         let mut state = self.lock();
         for (token, op) in ops.drain(..) {
             // A file of another disk panics here, before the operation is counted.
-            let accepted = Request::accept(token, op, self.sets_len);
+            let accepted = Request::accept(token, op);
             state.outstanding += 1;
             match accepted {
                 Accepted::Request(request) => match state.broken.clone() {
@@ -206,7 +203,6 @@ impl Shared {
                 // Ahead of the jobs, which may take long.
                 Accepted::Answer(done) => state.work.push_front(Work::Tell(done)),
                 Accepted::Job(token, job) => state.work.push_back(Work::Job(token, job)),
-                Accepted::SetLen(token, file, len) => state.work.push_back(Work::SetLen(token, file, len)),
             }
             self.rouse_helper(&mut state);
         }

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::state::{NUDGE, Sender, State};
 use super::{PAUSE, Shared, describe, is_passing};
-use crate::probe::errno_of;
+use crate::error::errno_of;
 use crate::{Done, Result};
 
 impl Shared {

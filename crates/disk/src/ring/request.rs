@@ -3,7 +3,7 @@
 use io_uring_07::{opcode, squeue, types};
 use rustix::io::{Errno, ReadWriteFlags};
 
-use crate::os::{DONTCACHE, OsFile};
+use crate::os::OsFile;
 use crate::transfer::Transfer;
 use crate::{Buffer, Done, Error, File, Job, Op, Outcome, Result, Token, WriteMode};
 
@@ -13,8 +13,6 @@ pub(super) enum Accepted {
     Request(Request),
     /// It is for a helper thread.
     Job(Token, Job),
-    /// So is this, where the kernel has no such entry.
-    SetLen(Token, File, u64),
     /// There is nothing to do, or it cannot be done.
     Answer(Done),
 }
@@ -34,7 +32,6 @@ enum Action {
     Read { at: u64, buffer: Buffer, transfer: Transfer },
     Write { at: u64, buffer: Buffer, transfer: Transfer, way: Way },
     Sync,
-    SetLen { len: u64 },
 }
 
 /// How far the promise of a write reaches.
@@ -42,8 +39,6 @@ enum Action {
 enum Way {
     /// Into the file.
     Plain,
-    /// The same, and the page cache is asked to let go of it (`RWF_DONTCACHE`).
-    Uncached,
     /// Onto the medium, each piece by itself (`RWF_DSYNC`).
     Dsync,
     /// Into the file, and then it is flushed: where the file system refuses `RWF_DSYNC`.
@@ -57,7 +52,6 @@ impl Way {
     fn that_is_taken(self, file: &OsFile) -> Self {
         match self {
             Self::Dsync if !file.takes_dsync() => Self::BeforeFlush,
-            Self::Uncached if !file.takes_uncached() => Self::Plain,
             way => way,
         }
     }
@@ -65,7 +59,6 @@ impl Way {
     fn flags(self) -> ReadWriteFlags {
         match self {
             Self::Dsync => ReadWriteFlags::DSYNC,
-            Self::Uncached => DONTCACHE,
             Self::Plain | Self::BeforeFlush | Self::Flush => ReadWriteFlags::empty(),
         }
     }
@@ -86,11 +79,11 @@ impl Request {
     /// A kernel that is short of memory gets over it, or never does.
     pub(super) const RETRIES_MAX: u32 = 100;
 
-    /// Make a request of an operation, where it is one for the disk; lengths are set there where `sets_len`.
+    /// Make a request of an operation, where it is one for the disk.
     ///
     /// # Panics
     /// Where its file is another disk's: a mistake of the caller, which it finds out by itself.
-    pub(super) fn accept(token: Token, op: Op, sets_len: bool) -> Accepted {
+    pub(super) fn accept(token: Token, op: Op) -> Accepted {
         let (file, action) = match op {
             Op::Read { file, at, buffer } => {
                 let transfer = Transfer::new(buffer.len(), file.is_direct());
@@ -99,18 +92,12 @@ impl Request {
             Op::Write { file, at, buffer, mode } => {
                 let transfer = Transfer::new(buffer.len(), file.is_direct());
                 let way = match mode {
-                    WriteMode::Uncached if !file.is_direct() => Way::Uncached,
-                    WriteMode::Plain | WriteMode::Uncached => Way::Plain,
+                    WriteMode::Plain => Way::Plain,
                     WriteMode::Dsync | WriteMode::Alone => Way::Dsync,
                 };
                 (file, Action::Write { at, buffer, transfer, way })
             }
             Op::Sync { file } => (file, Action::Sync),
-            Op::SetLen { file, len } if !sets_len => {
-                file.os();
-                return Accepted::SetLen(token, file, len);
-            }
-            Op::SetLen { file, len } => (file, Action::SetLen { len }),
             Op::Job(job) => return Accepted::Job(token, job),
         };
         let request = Self { token, file, action, retries: 0 };
@@ -130,9 +117,6 @@ impl Request {
                 self.file.os();
                 return None;
             }
-            Action::SetLen { len } => {
-                return self.file.os().check_range(self.syscall(), *len, 0).err().map(Err);
-            }
         };
         match self.file.os().check_range(self.syscall(), at, len) {
             Err(error) => Some(Err(error)),
@@ -151,7 +135,6 @@ impl Request {
                 let bytes = &mut buffer[piece];
                 opcode::Read::new(descriptor, bytes.as_mut_ptr(), bytes.len() as u32).offset(from).build()
             }
-            Action::SetLen { len } => opcode::Ftruncate::new(descriptor, *len).build(),
             Action::Write { way: Way::Flush, .. } | Action::Sync => {
                 opcode::Fsync::new(descriptor).flags(types::FsyncFlags::DATASYNC).build()
             }
@@ -198,7 +181,6 @@ impl Request {
                 Verdict::Over(Ok(Outcome::Written))
             }
             Action::Sync => Verdict::Over(Ok(Outcome::Synced)),
-            Action::SetLen { .. } => Verdict::Over(Ok(Outcome::Resized)),
         }
     }
 
@@ -231,7 +213,6 @@ impl Request {
         if let Action::Write { buffer, transfer, way, .. } = &mut self.action {
             match way {
                 Way::Dsync => self.file.os().refused_dsync(),
-                Way::Uncached => self.file.os().refused_uncached(),
                 Way::Plain | Way::BeforeFlush | Way::Flush => return Verdict::Over(Err(self.error(errno))),
             }
             *transfer = Transfer::new(buffer.len(), self.file.is_direct());
@@ -244,10 +225,9 @@ impl Request {
     fn syscall(&self) -> &'static str {
         match &self.action {
             Action::Read { .. } => "pread",
-            Action::Write { way: Way::Dsync | Way::Uncached, .. } => "pwritev2",
+            Action::Write { way: Way::Dsync, .. } => "pwritev2",
             Action::Write { way: Way::Flush, .. } | Action::Sync => "fdatasync",
             Action::Write { .. } => "pwrite",
-            Action::SetLen { .. } => "ftruncate",
         }
     }
 
@@ -258,7 +238,6 @@ impl Request {
                 let from = transfer.next().map_or(transfer.done(), |piece| piece.start);
                 error.at(*at + from as u64)
             }
-            Action::SetLen { len } => error.at(*len),
             Action::Sync => error,
         }
     }
@@ -267,7 +246,7 @@ impl Request {
     pub(super) fn end(self, outcome: Result<Outcome>) -> Done {
         let buffer = match self.action {
             Action::Read { buffer, .. } | Action::Write { buffer, .. } => Some(buffer),
-            Action::Sync | Action::SetLen { .. } => None,
+            Action::Sync => None,
         };
         Done { token: self.token, outcome, buffer }
     }

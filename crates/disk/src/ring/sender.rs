@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::state::{Sender, State, Work};
 use super::{PAUSE, Shared, describe, is_passing};
 use crate::Result;
-use crate::probe::errno_of;
+use crate::error::errno_of;
 
 /// Entries for one `io_uring_enter`.
 pub(super) const PER_ENTER: usize = 2;

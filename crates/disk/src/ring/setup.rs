@@ -4,7 +4,8 @@ use io_uring_07::{IoUring, Probe, opcode};
 use rustix::io::Errno;
 
 use crate::Result;
-use crate::probe::{errno_of, explained};
+use crate::error::errno_of;
+use crate::probe::{explained, must_know};
 
 /// Entries of the submission queue. Two are there at a time; but the kernel also takes this number for a bound
 /// of how many workers it starts for a thread's buffered writes and flushes.
@@ -25,13 +26,6 @@ const WISHES: [Flag; 2] = [
     },
 ];
 
-/// A ring, and what this kernel has beyond what we need.
-pub(super) struct SetUp {
-    pub(super) ring: IoUring,
-    /// Whether there is an entry that sets a file's length (6.9).
-    pub(super) sets_len: bool,
-}
-
 /// A ring for at most `in_flight` entries in the kernel, from any thread.
 ///
 /// Not among the flags are those that bind the ring to one thread (`SINGLE_ISSUER`, `DEFER_TASKRUN`), and
@@ -40,7 +34,7 @@ pub(super) struct SetUp {
 ///
 /// # Errors
 /// What the kernel answers, with advice.
-pub(super) fn set_up(in_flight: usize) -> Result<SetUp> {
+pub(super) fn set_up(in_flight: usize) -> Result<IoUring> {
     let mut given_up = 0;
     loop {
         let mut ring = IoUring::builder();
@@ -60,7 +54,7 @@ pub(super) fn set_up(in_flight: usize) -> Result<SetUp> {
 }
 
 /// Make such a ring and ask it for all that we need.
-fn try_out(builder: &io_uring_07::Builder) -> Result<SetUp> {
+fn try_out(builder: &io_uring_07::Builder) -> Result<IoUring> {
     let failed = |syscall| move |error: std::io::Error| explained(syscall, errno_of(&error));
     let ring = builder.build(ENTRIES).map_err(failed("io_uring_setup"))?;
     let mut probe = Probe::new();
@@ -68,15 +62,7 @@ fn try_out(builder: &io_uring_07::Builder) -> Result<SetUp> {
         let needed = [opcode::Nop::CODE, opcode::Read::CODE, opcode::Write::CODE, opcode::Fsync::CODE];
         needed.into_iter().all(|code| probe.is_supported(code))
     });
-    match known {
-        Ok(true) => {}
-        // Linux 5.6 brought the probe and the reads and writes together.
-        Ok(false) => return Err(explained("io_uring_register", Errno::NOSYS.raw_os_error())),
-        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
-            return Err(explained("io_uring_register", Errno::NOSYS.raw_os_error()));
-        }
-        Err(error) => return Err(failed("io_uring_register")(error)),
-    }
+    must_know(known)?;
     ring.submitter().submit().map_err(failed("io_uring_enter"))?;
-    Ok(SetUp { ring, sets_len: probe.is_supported(opcode::Ftruncate::CODE) })
+    Ok(ring)
 }

@@ -7,8 +7,7 @@ use io_uring_07::{opcode, squeue};
 
 use super::request::{Request, Verdict};
 use super::slots::Slots;
-use crate::probe::errno_of;
-use crate::{Done, Error, File, Job, Result, Token};
+use crate::{Done, Error, Job, Result, Token};
 
 /// The number of the nudge: an entry that wakes the reaper and is no request's.
 pub(super) const NUDGE: u64 = Slots::NONE;
@@ -59,7 +58,6 @@ pub(super) enum Sender {
 /// Work for a helper.
 pub(super) enum Work {
     Job(Token, Job),
-    SetLen(Token, File, u64),
     /// Tell what ended without the kernel.
     Tell(Done),
     /// Send what was refused, or had to wait a while.
@@ -94,7 +92,7 @@ impl State {
 
     pub(super) fn start(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
         let thread = std::thread::Builder::new().name(name.into()).spawn(work);
-        self.threads.push(thread.map_err(|error| Error::new("pthread_create", "", errno_of(&error)))?);
+        self.threads.push(thread.map_err(|error| Error::of_std("pthread_create", "", &error))?);
         Ok(())
     }
 

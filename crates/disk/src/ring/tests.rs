@@ -19,7 +19,7 @@ fn file_in(dir: &Path) -> File {
 }
 
 fn request(op: Op) -> Request {
-    match Request::accept(Token(1), op, true) {
+    match Request::accept(Token(1), op) {
         Accepted::Request(request) => request,
         _ => panic!("it is for the disk"),
     }
@@ -60,7 +60,7 @@ fn a_transfer_goes_on_until_every_byte_is_moved_or_the_file_ends() {
     let mut cut = request(read(&file, 1000));
     assert!(matches!(answer(&mut cut, 400), Verdict::Again));
     assert!(matches!(answer(&mut cut, 0), Verdict::Over(Ok(Outcome::Read(400)))));
-    for mode in [WriteMode::Plain, WriteMode::Dsync, WriteMode::Alone, WriteMode::Uncached] {
+    for mode in [WriteMode::Plain, WriteMode::Dsync, WriteMode::Alone] {
         let mut whole = request(write(&file, 1000, mode));
         assert!(matches!(answer(&mut whole, 400), Verdict::Again));
         assert!(matches!(answer(&mut whole, 600), Verdict::Over(Ok(Outcome::Written))));
@@ -75,8 +75,7 @@ fn a_transfer_goes_on_until_every_byte_is_moved_or_the_file_ends() {
 fn what_was_not_done_is_tried_again_a_bounded_number_of_times() {
     let dir = tempfile::tempdir().unwrap();
     let file = file_in(dir.path());
-    let set_len = |len| Op::SetLen { file: file.clone(), len };
-    for op in [read(&file, 10), write(&file, 10, WriteMode::Plain), set_len(10)] {
+    for op in [read(&file, 10), write(&file, 10, WriteMode::Plain), write(&file, 10, WriteMode::Dsync)] {
         let mut request = request(op);
         for round in 0..Request::RETRIES_MAX {
             let verdict = match round % 4 {
@@ -129,13 +128,8 @@ fn a_file_system_without_a_flag_gets_the_write_without_it() {
             verdict => assert_eq!(error_of(verdict).syscall, "fdatasync"),
         }
     }
-    // A wish.
-    let mut uncached = request(write(&file, 10, WriteMode::Uncached));
-    assert!(matches!(answer(&mut uncached, refusal), Verdict::Again));
-    assert!(!file.os().takes_uncached(), "it is remembered");
-    assert!(matches!(answer(&mut uncached, 10), Verdict::Over(Ok(Outcome::Written))));
     // Where there was no flag it is an error.
-    for op in [read(&file, 10), write(&file, 10, WriteMode::Plain), write(&file, 10, WriteMode::Uncached)] {
+    for op in [read(&file, 10), write(&file, 10, WriteMode::Plain)] {
         let error = error_of(answer(&mut request(op), refusal));
         assert_eq!(error.errno, Errno::OPNOTSUPP.raw_os_error());
     }

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 
 use super::content::Fate;
 use super::flight::{Answer, Finish, Flight, Work};
-use super::fs::{SimFs, nameable};
+use super::fs::SimFs;
 use super::world::{Inbox, World};
 use super::{Shared, handle, lock};
 use crate::job;
@@ -97,7 +97,6 @@ impl SimDriver {
             }
             Answer::Written => Outcome::Written,
             Answer::Synced => Outcome::Synced,
-            Answer::Resized => Outcome::Resized,
         });
         Done { token: Token(token), outcome, buffer }
     }
@@ -113,15 +112,11 @@ impl Driver for SimDriver {
             Op::Read { file, at, buffer } => (file, Work::Read { at, len: buffer.len() }, Some(buffer)),
             Op::Write { file, at, buffer, mode } => {
                 is_alone = mode == WriteMode::Alone;
-                let fate = match mode {
-                    WriteMode::Plain | WriteMode::Uncached => Fate::Pending,
-                    WriteMode::Dsync | WriteMode::Alone => Fate::Stable,
-                };
+                let fate = if mode == WriteMode::Plain { Fate::Pending } else { Fate::Stable };
                 let bytes = Arc::from(&buffer[..]);
                 (file, Work::Write { at, bytes, start: 0, fate }, Some(buffer))
             }
             Op::Sync { file } => (file, Work::Sync { moment: lock(&self.shared).moment }, None),
-            Op::SetLen { file, len } => (file, Work::SetLen { len }, None),
             Op::Job(job) => {
                 self.jobs.push_back((token, job));
                 return;
@@ -132,7 +127,6 @@ impl Driver for SimDriver {
         let allowed = match &work {
             Work::Read { at, len } => sim.check(*at, *len),
             Work::Write { at, bytes, .. } => sim.check(*at, bytes.len()),
-            Work::SetLen { len } => nameable(0, *len),
             Work::Sync { .. } => Ok(()),
         };
         let flight = Flight {

@@ -11,7 +11,7 @@ pub enum Call {
     Open,
     /// `Fs::len`.
     Len,
-    /// `Op::SetLen`, `Fs::set_len`.
+    /// `Fs::set_len`.
     SetLen,
     /// `Op::Read`, `Fs::read_at`, `Fs::read_cached`.
     Read,

@@ -48,10 +48,6 @@ pub(super) enum Work {
     Sync {
         moment: u64,
     },
-    /// Cut or extend to `len`.
-    SetLen {
-        len: u64,
-    },
 }
 
 /// The step or the time, whichever comes first.
@@ -74,7 +70,6 @@ pub(super) enum Answer {
     Read(Vec<u8>),
     Written,
     Synced,
-    Resized,
 }
 
 impl Flight {
@@ -82,18 +77,13 @@ impl Flight {
     pub(super) fn write(&self) -> Option<(u64, &[u8])> {
         match &self.work {
             Work::Write { at, bytes, start, .. } => Some((*at, &bytes[*start..])),
-            Work::Read { .. } | Work::Sync { .. } | Work::SetLen { .. } => None,
+            Work::Read { .. } | Work::Sync { .. } => None,
         }
     }
 
     /// Whether it leaves a trace that outlives its process.
     pub(super) fn is_lasting(&self) -> bool {
         !matches!(self.work, Work::Read { .. })
-    }
-
-    /// Whether it needs a description that was opened for writing.
-    fn is_change(&self) -> bool {
-        matches!(self.work, Work::Write { .. } | Work::SetLen { .. })
     }
 
     fn error(&self, errno: Errno) -> Error {
@@ -103,7 +93,6 @@ impl Flight {
             Work::Write { at, fate: Fate::Pending, .. } => Error::new("pwrite", &self.path, errno).at(at),
             Work::Write { at, .. } => Error::new("pwritev2", &self.path, errno).at(at),
             Work::Sync { .. } => Error::new("fdatasync", &self.path, errno),
-            Work::SetLen { len } => Error::new("ftruncate", &self.path, errno).at(len),
         }
     }
 }
@@ -112,7 +101,7 @@ impl World {
     /// Put an operation in flight.
     pub(super) fn launch(&mut self, mut flight: Flight) {
         let description = self.descriptions.get(&flight.description);
-        if description.is_none_or(|it| flight.is_change() && !it.is_writable) {
+        if description.is_none_or(|it| flight.write().is_some() && !it.is_writable) {
             // Its process is dead, and somebody passed the handle on; or it was opened for reading only.
             return self.refuse(&flight, Errno::BADF);
         }
@@ -212,7 +201,6 @@ impl World {
                 Err(errno) => Err(errno),
             },
             Work::Sync { moment } => self.sync(node, *moment).map(|()| Answer::Synced),
-            Work::SetLen { len } => self.set_len(node, *len).map(|()| Answer::Resized),
         };
         if let Some(driver) = flight.driver {
             let outcome = outcome.map_err(|errno| flight.error(errno));

@@ -112,7 +112,10 @@ impl Fs for SimFs {
         self.on_file("ftruncate", file, |world, sim| {
             let node = writable(world, sim)?;
             nameable(0, len)?;
-            world.set_len(node, len)
+            world.strike_file(Call::SetLen, node)?;
+            let moment = world.next_moment();
+            world.file_mut(node).set_len(moment, len);
+            Ok(())
         })
     }
 
@@ -345,7 +348,7 @@ fn regular(world: &World, path: &Path) -> Result<Node, Errno> {
     if world.names.is_directory(node) { Err(Errno::ISDIR) } else { Ok(node) }
 }
 
-pub(super) fn nameable(at: u64, len: u64) -> Result<(), Errno> {
+fn nameable(at: u64, len: u64) -> Result<(), Errno> {
     if is_in_range(at, len) { Ok(()) } else { Err(Errno::INVAL) }
 }
 

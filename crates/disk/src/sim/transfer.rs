@@ -83,14 +83,6 @@ impl World {
         if self.is_told(Lie::IgnoreShortWrite) { Ok(bytes.len()) } else { Ok(count) }
     }
 
-    /// A cut or an extension.
-    pub(super) fn set_len(&mut self, node: Node, len: u64) -> Result<(), Errno> {
-        self.strike_file(Call::SetLen, node)?;
-        let moment = self.next_moment();
-        self.file_mut(node).set_len(moment, len);
-        Ok(())
-    }
-
     /// A flush of what was written up to `moment`.
     pub(super) fn sync(&mut self, node: Node, moment: u64) -> Result<(), Errno> {
         if let Err(errno) = self.strike_file(Call::Sync, node) {

@@ -174,16 +174,14 @@ impl Machine {
         if length == 0 {
             return self.answer(call, Ok(Answer::Done));
         }
-        let (what, buffer) = (What::Write { offset, length }, Some(buffer));
-        self.change(blob, Change { call, what, buffer, sync, cached });
+        self.change(blob, Change { call, what: What::Write { offset, buffer }, sync, cached });
     }
 
     pub(super) fn resize(&mut self, call: CallKey, blob: usize, length: u64) {
         if let Err(error) = check_change(&self.blobs[blob], length, 0) {
             return self.answer(call, Err(error));
         }
-        let what = What::Resize { length };
-        self.change(blob, Change { call, what, buffer: None, sync: false, cached: true });
+        self.change(blob, Change { call, what: What::Resize { length }, sync: false, cached: true });
     }
 
     fn change(&mut self, blob: usize, change: Change) {
@@ -227,25 +225,28 @@ impl Machine {
         };
         // Answered behind the last of them: that may be the end of the blob.
         let mut answers = Vec::new();
-        for End { change: Change { call, what, buffer, sync, .. }, result, len } in ends {
+        for End { change: Change { call, what, sync, .. }, result, len } in ends {
             // Also where it failed: some of it may have been made.
             open.flush.changed();
-            if let Some(buffer) = buffer {
-                self.pool.give(buffer);
-            }
-            match (what, result) {
-                (what, Err(error)) => {
+            match (&what, result) {
+                (_, Err(error)) => {
                     open.size = len.map_or(open.size, |len| len.saturating_sub(open.data_at));
                     answers.push((call, Err(what.failure(&open.key, open.data_at, error))));
-                    continue;
                 }
-                (What::Write { offset, length }, Ok(())) => open.size = open.size.max(offset + length),
-                (What::Resize { length }, Ok(())) => open.size = length,
+                (done, Ok(())) => {
+                    open.size = match done {
+                        What::Write { offset, buffer } => open.size.max(offset + buffer.len() as u64),
+                        What::Resize { length } => *length,
+                    };
+                    match &open.failure {
+                        Some(first) if sync => answers.push((call, Err(failure::poisoned(&open.key, first)))),
+                        None if sync => open.flush.join(call),
+                        _ => answers.push((call, Ok(Answer::Done))),
+                    }
+                }
             }
-            match &open.failure {
-                Some(first) if sync => answers.push((call, Err(failure::poisoned(&open.key, first)))),
-                None if sync => open.flush.join(call),
-                _ => answers.push((call, Ok(Answer::Done))),
+            if let What::Write { buffer, .. } = what {
+                self.pool.give(buffer);
             }
         }
         if let Some(flushed) = flushed {

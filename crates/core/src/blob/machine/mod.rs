@@ -176,24 +176,19 @@ impl Machine {
             let call = self.calls.begin(now, id, kind, None);
             return self.answer(call, Err(failure::store_closed(&self.config.root)));
         }
+        let call = match request {
+            // Through a handle, which knows of it.
+            Request::Blob { blob, work } => return self.blob_request(id, kind, blob as usize, work),
+            _ => self.calls.begin(now, id, kind, None),
+        };
         match request {
             Request::Open { partition, name, versions, create } => {
-                let call = self.calls.begin(now, id, kind, None);
                 self.open(call, partition, name, versions, create);
             }
-            Request::Remove { partition, name } => {
-                let call = self.calls.begin(now, id, kind, None);
-                self.remove(call, partition, name);
-            }
-            Request::Scan { partition } => {
-                let call = self.calls.begin(now, id, kind, None);
-                self.scan(call, &partition);
-            }
-            Request::Partitions => {
-                let call = self.calls.begin(now, id, kind, None);
-                self.list_partitions(call);
-            }
-            Request::Blob { blob, work } => self.blob_request(id, kind, blob as usize, work),
+            Request::Remove { partition, name } => self.remove(call, partition, name),
+            Request::Scan { partition } => self.scan(call, &partition),
+            Request::Partitions => self.list_partitions(call),
+            Request::Blob { .. } => unreachable!("it was taken above"),
         }
         self.begin_errands();
     }

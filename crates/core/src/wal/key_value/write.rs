@@ -143,7 +143,7 @@ impl Log {
             (State::Writing(mode), Ok(_)) => {
                 self.written(now);
                 match mode {
-                    WriteMode::Plain | WriteMode::Uncached => {}
+                    WriteMode::Plain => {}
                     WriteMode::Dsync | WriteMode::Alone => self.settled(now, queue_is_empty),
                 }
             }

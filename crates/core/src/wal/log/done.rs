@@ -47,7 +47,7 @@ impl Log {
         let FrameState::Writing(mode) = frame.state else { unreachable!("a write completes once") };
         frame.written_at = now;
         frame.state = match mode {
-            WriteMode::Plain | WriteMode::Uncached => FrameState::Written,
+            WriteMode::Plain => FrameState::Written,
             // Rule 1: its own bytes, and nothing before it.
             WriteMode::Dsync | WriteMode::Alone => FrameState::Durable,
         };

@@ -1,25 +1,19 @@
-//! Locks of files, tried for a while (durability rule 8).
+//! Locks of files, tried for a while, and who holds them (durability rule 8).
 
 use std::path::Path;
 use std::time::Duration;
 
-use ringbolt_disk::{File, Fs, OpenOptions, Result};
+use ringbolt_disk::{File, Fs, OpenOptions, Result, Time};
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Take a file's lock; `false` where somebody else has it all that time, or until it is not wanted any more. The same
+/// Take a file's lock; `false` where somebody else has it until then, or until it is not wanted any more. The same
 /// description's writes, also those of a process that was killed, hold it until they are done.
 ///
 /// # Errors
 /// What locking answers.
-pub(crate) fn take(
-    fs: &dyn Fs,
-    file: &File,
-    timeout: Duration,
-    is_wanted: &dyn Fn() -> bool,
-) -> Result<bool> {
-    let deadline = fs.now().after(timeout);
+pub(crate) fn take(fs: &dyn Fs, file: &File, deadline: Time, is_wanted: &dyn Fn() -> bool) -> Result<bool> {
     loop {
         if fs.try_lock(file)? {
             return Ok(true);
