@@ -319,7 +319,7 @@ const readingWorker = `
     if (blob.size === 0) await blob.write(0, Buffer.alloc(2 ** 24, 7), { sync: true })
     const options = { dontCache: true }
     for (;;) {
-      const ranges = Array.from({ length: 16 }, (_, index) => ({ offset: index * 2 ** 19, length: 2 ** 22 }))
+      const ranges = Array.from({ length: 16 }, (_, index) => ({ offset: index * 2 ** 19, length: 2 ** 20 }))
       const reads = ranges.map(({ offset, length }) => blob.read(offset, length, options))
       const many = blob.readMany(ranges, options)
       const into = blob.readInto(0, Buffer.alloc(2 ** 20))
@@ -336,8 +336,8 @@ const reading = async (worker: Worker) => {
   }
 }
 
-// `RINGBOLT_LONG=1` does so 100 times.
-const terminations = process.env['RINGBOLT_LONG'] === undefined ? 10 : 100
+// `RINGBOLT_LONG=1` does so 500 times.
+const terminations = process.env['RINGBOLT_LONG'] === undefined ? 10 : 500
 
 test('a_worker_terminated_with_reads_in_flight_ends_after_the_last_of_them', async () => {
   const directory = temporary()
