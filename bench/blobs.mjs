@@ -10,20 +10,29 @@
  */
 
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { open } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { join } from 'node:path'
 
-import { describeDisk, diskOf, machine } from '../scripts/machine.mjs'
+import { diskOf, machine } from '../scripts/machine.mjs'
 import { isInstalled } from '../scripts/run.mjs'
 import { table } from '../scripts/table.mjs'
+import {
+  COMMON_HELP,
+  chosen,
+  describe,
+  dropCache,
+  median,
+  positive,
+  positives,
+  program,
+  progress,
+  show,
+} from './program.mjs'
 
 // Loaded once something is to be measured: help needs no build.
 let BlobStore
 
-const here = path => fileURLToPath(new URL(path, import.meta.url))
 const KiB = 1024
 const MiB = 1024 * KiB
 /** Where a blob's bytes begin in its file. */
@@ -42,7 +51,7 @@ const WORKS = {
     bytes: 4 * KiB,
     fio: ['--rw=randread', '--direct=1'],
     ringbolt: blob => (offset, bytes) => blob.read(offset, bytes, { dontCache: true }),
-    node: read,
+    node: nodeRead,
   },
   'read-cached': {
     what: 'random 4 KiB reads in the page cache',
@@ -50,7 +59,7 @@ const WORKS = {
     bytes: 4 * KiB,
     fio: ['--rw=randread', '--direct=0', '--invalidate=0'],
     ringbolt: blob => (offset, bytes) => blob.read(offset, bytes),
-    node: read,
+    node: nodeRead,
   },
   'read-into-cached': {
     what: 'the same into one buffer each (readInto)',
@@ -88,7 +97,7 @@ const WORKS = {
     isSequential: true,
     fio: ['--rw=read', '--direct=1'],
     ringbolt: blob => (offset, bytes) => blob.read(offset, bytes, { dontCache: true }),
-    node: read,
+    node: nodeRead,
   },
   'sequential-cached': {
     what: '64 KiB reads in order in the page cache',
@@ -97,12 +106,12 @@ const WORKS = {
     isSequential: true,
     fio: ['--rw=read', '--direct=0', '--invalidate=0'],
     ringbolt: blob => (offset, bytes) => blob.read(offset, bytes),
-    node: read,
+    node: nodeRead,
   },
 }
 
 /** `node:fs` has no way past the page cache but buffers aligned by luck: so it reads what is not in it yet. */
-function read(file) {
+function nodeRead(file) {
   return (offset, bytes) => file.read(Buffer.allocUnsafeSlow(bytes), 0, bytes, HEADER_BYTES + offset)
 }
 
@@ -116,67 +125,29 @@ Usage: npm run bench -- blobs [OPTIONS]
   --outstanding LIST   operations outstanding at a time, comma-separated (default: 1,16,64,256)
   --only LIST          what to measure, comma-separated (default: all):
                        ${Object.keys(WORKS).join(', ')}
-  --directory DIR      where to write; put it on the disk you mean (default: bench/results)
-  --json               print the results as JSON instead of a table
-  -h, --help           show this
+${COMMON_HELP}`
 
-The results also go to bench/results/ as JSON.`
-
-function readArguments() {
-  const { values } = parseArgs({
-    options: {
-      size: { type: 'string', default: '1024' },
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '1' },
-      outstanding: { type: 'string', default: '1,16,64,256' },
-      only: { type: 'string', default: Object.keys(WORKS).join(',') },
-      directory: { type: 'string', default: here('results') },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  })
-  const positive = (option, text, isValid) => {
-    const value = Number(text)
-    if (!(value > 0 && isValid(value))) throw new RangeError(`--${option}: "${text}" will not do`)
-    return value
-  }
-  const works = values.only.split(',')
-  for (const name of works) {
-    if (!(name in WORKS))
-      throw new RangeError(`--only: no "${name}"; there are ${Object.keys(WORKS).join(', ')}`)
-  }
-  return {
-    size: positive('size', values.size, Number.isSafeInteger) * MiB,
-    rounds: positive('rounds', values.rounds, Number.isSafeInteger),
-    seconds: positive('seconds', values.seconds, Number.isFinite),
-    outstanding: values.outstanding
-      .split(',')
-      .map(text => positive('outstanding', text, Number.isSafeInteger)),
-    works,
-    directory: resolve(values.directory),
-    json: values.json,
-    help: values.help,
-  }
+const OPTIONS = {
+  size: { type: 'string', default: '1024' },
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '1' },
+  outstanding: { type: 'string', default: '1,16,64,256' },
+  only: { type: 'string' },
 }
+
+const read = ({ size, rounds, seconds, outstanding, only }) => ({
+  size: positive('size', size) * MiB,
+  rounds: positive('rounds', rounds),
+  seconds: positive('seconds', seconds, Number.isFinite),
+  outstanding: positives('outstanding', outstanding),
+  works: chosen('only', only, Object.keys(WORKS)),
+})
 
 /** Nothing dirty, and of the file all or nothing in the page cache. */
 function prepare(path, cache) {
   spawnSync('sync', [path])
-  if (cache === 'warm') {
-    spawnSync('dd', [`if=${path}`, 'of=/dev/null', 'bs=1M', 'status=none'])
-    return
-  }
-  spawnSync('sync')
-  writeFileSync('/proc/sys/vm/drop_caches', '1')
-}
-
-function mayDropCache() {
-  try {
-    writeFileSync('/proc/sys/vm/drop_caches', '1')
-    return true
-  } catch {
-    return false
-  }
+  if (cache === 'warm') spawnSync('dd', [`if=${path}`, 'of=/dev/null', 'bs=1M', 'status=none'])
+  else dropCache()
 }
 
 /** Keep so many outstanding for a while: as many loops that each await what they asked for. Operations a second. */
@@ -232,15 +203,8 @@ function fio(path, work, { size, seconds }, outstanding) {
   return job.read.iops + job.write.iops
 }
 
-function median(values) {
-  const sorted = values.toSorted((a, b) => a - b)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
-}
-
 async function run(options) {
   ;({ BlobStore } = await import('ringbolt'))
-  mkdirSync(options.directory, { recursive: true })
   const directory = mkdtempSync(join(options.directory, 'blobs-'))
   try {
     await runIn(directory, options)
@@ -260,12 +224,9 @@ async function runIn(directory, options) {
     queueDepth: QUEUE_DEPTH,
     fio: isInstalled('fio', '--version'),
   }
-  say(
-    `${conditions.kernel}, ${conditions.cpu}, Node ${conditions.node}, disk: ${describeDisk(conditions.disk)}, ` +
-      `backend: ${store.backend}, queueDepth ${QUEUE_DEPTH}`,
-  )
+  say(`${describe(conditions)}, backend: ${store.backend}, queueDepth ${QUEUE_DEPTH}`)
   if (!conditions.fio) console.error('fio is not installed: only node:fs is there to compare with')
-  const canDrop = mayDropCache()
+  const canDrop = dropCache()
   if (!canDrop)
     console.error('the page cache cannot be dropped (that takes root): what needs it cold is left out')
   say(`${options.rounds} rounds of ${options.seconds} s, a blob of ${options.size / MiB} MiB\n`)
@@ -292,11 +253,7 @@ async function runIn(directory, options) {
       const rates = new Map(contenders.map(([contender]) => [contender, []]))
       for (let round = 0; round < options.rounds; round += 1) {
         for (const [contender, rateOf] of round % 2 === 0 ? contenders : contenders.toReversed()) {
-          if (process.stderr.isTTY) {
-            process.stderr.write(
-              `\r\x1b[K${name}, ${outstanding} outstanding, round ${round + 1}: ${contender}`,
-            )
-          }
+          progress(`${name}, ${outstanding} outstanding, round ${round + 1}: ${contender}`)
           prepare(path, work.cache)
           rates.get(contender).push(await rateOf())
         }
@@ -321,20 +278,15 @@ async function runIn(directory, options) {
       })
     }
   }
-  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
+  progress()
   await file.close()
   await store.close()
 
   const report = { started: new Date().toISOString(), conditions, options, results }
-  const json = `${JSON.stringify(report, null, 2)}\n`
-  mkdirSync(here('results'), { recursive: true })
-  const written = here(`results/blobs-${report.started.replaceAll(':', '-')}.json`)
-  writeFileSync(written, json)
-  if (options.json) process.stdout.write(json)
-  else print(report, written)
+  show('blobs', report, { json: options.json, print })
 }
 
-function print({ results }, path) {
+function print({ results }) {
   const rows = [['what', 'cache', 'outstanding', 'ringbolt/s', 'fio/s', '÷ fio', 'node:fs/s', '÷ node:fs']]
   const rate = value => (value === undefined ? '' : Math.round(value).toLocaleString('en'))
   const ratio = value => (value === undefined ? '' : `${value.median.toFixed(2)} ×`)
@@ -351,15 +303,6 @@ function print({ results }, path) {
     ])
   }
   console.log(table(rows))
-  console.log(`\nWritten to ${path}`)
 }
 
-let options
-try {
-  options = readArguments()
-} catch (error) {
-  console.error(`${error.message}\n\n${HELP}`)
-  process.exit(2)
-}
-if (options.help) console.log(HELP)
-else await run(options)
+await program({ help: HELP, options: OPTIONS, read, run })

@@ -12,14 +12,24 @@
  * record is durable.
  */
 
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { createHistogram } from 'node:perf_hooks'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
 
-import { describeDisk, diskOf, machine } from '../scripts/machine.mjs'
+import { diskOf, machine } from '../scripts/machine.mjs'
 import { table } from '../scripts/table.mjs'
+import {
+  COMMON_HELP,
+  chosen,
+  describe,
+  median,
+  positive,
+  positives,
+  program,
+  progress,
+  show,
+} from './program.mjs'
 
 const here = path => fileURLToPath(new URL(path, import.meta.url))
 const RECORD_BYTES = 100
@@ -33,47 +43,24 @@ Usage: npm run bench -- [OPTIONS]
   --seconds S          length of one measurement (default: 2)
   --outstanding LIST   appends outstanding at a time, comma-separated (default: 1,64,1000)
   --only LIST          contenders to run, comma-separated (default: all)
-  --directory DIR      where to write; put it on the disk you mean (default: bench/results)
-  --json               print the results as JSON instead of a table
-  -h, --help           show this
+${COMMON_HELP}`
 
-The results also go to bench/results/ as JSON.`
+const OPTIONS = {
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '2' },
+  outstanding: { type: 'string', default: '1,64,1000' },
+  only: { type: 'string' },
+}
 
-async function readArguments() {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '2' },
-      outstanding: { type: 'string', default: '1,64,1000' },
-      only: { type: 'string' },
-      directory: { type: 'string', default: here('results') },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  })
-  const positive = (option, text, isValid) => {
-    const value = Number(text)
-    if (!(value > 0 && isValid(value))) throw new RangeError(`--${option}: "${text}" will not do`)
-    return value
-  }
+function read({ rounds, seconds, outstanding, only }) {
   const names = readdirSync(here('contenders')).map(file => file.replace(/\.mjs$/, ''))
   // Ours first: ratios are told in terms of it.
   names.sort((a, b) => Number(b === 'ringbolt') - Number(a === 'ringbolt') || a.localeCompare(b))
-  const only = values.only?.split(',') ?? names
-  for (const name of only) {
-    if (!names.includes(name))
-      throw new RangeError(`--only: no contender "${name}"; there are ${names.join(', ')}`)
-  }
   return {
-    rounds: positive('rounds', values.rounds, Number.isSafeInteger),
-    seconds: positive('seconds', values.seconds, Number.isFinite),
-    outstanding: values.outstanding
-      .split(',')
-      .map(text => positive('outstanding', text, Number.isSafeInteger)),
-    contenders: names.filter(name => only.includes(name)),
-    directory: resolve(values.directory),
-    json: values.json,
-    help: values.help,
+    rounds: positive('rounds', rounds),
+    seconds: positive('seconds', seconds, Number.isFinite),
+    outstanding: positives('outstanding', outstanding),
+    contenders: chosen('only', only, names),
   }
 }
 
@@ -129,23 +116,13 @@ async function runOnce(contender, parent, outstanding, seconds) {
   }
 }
 
-function median(values) {
-  const sorted = values.toSorted((a, b) => a - b)
-  const middle = sorted.length >> 1
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
-}
-
 async function run(options) {
   const contenders = []
   for (const name of options.contenders) contenders.push(await import(`./contenders/${name}.mjs`))
-  mkdirSync(options.directory, { recursive: true })
-
   const started = new Date()
   const say = options.json ? () => {} : console.log
   const conditions = { ...machine(), disk: diskOf(options.directory), backends: {} }
-  say(
-    `${conditions.kernel}, ${conditions.cpu}, Node ${conditions.node}, disk: ${describeDisk(conditions.disk)}`,
-  )
+  say(describe(conditions))
   say(`${options.rounds} rounds of ${options.seconds} s, records of ${RECORD_BYTES} B\n`)
 
   const results = []
@@ -154,9 +131,7 @@ async function run(options) {
     for (let round = 0; round < options.rounds; round += 1) {
       const order = round % 2 === 0 ? contenders : contenders.toReversed()
       for (const contender of order) {
-        if (process.stderr.isTTY) {
-          process.stderr.write(`\r\x1b[K${outstanding} outstanding, round ${round + 1}: ${contender.name}`)
-        }
+        progress(`${outstanding} outstanding, round ${round + 1}: ${contender.name}`)
         const { backend, ...result } = await runOnce(
           contender,
           options.directory,
@@ -181,7 +156,7 @@ async function run(options) {
       })
     }
   }
-  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
+  progress()
 
   const report = {
     started: started.toISOString(),
@@ -190,15 +165,10 @@ async function run(options) {
     seconds: options.seconds,
     results,
   }
-  const json = `${JSON.stringify(report, null, 2)}\n`
-  mkdirSync(here('results'), { recursive: true })
-  const path = here(`results/durable-appends-${report.started.replaceAll(':', '-')}.json`)
-  writeFileSync(path, json)
-  if (options.json) process.stdout.write(json)
-  else print(report, path)
+  show('durable-appends', report, { json: options.json, print })
 }
 
-function print({ conditions, results }, path) {
+function print({ conditions, results }) {
   const rows = [['outstanding', 'contender', 'appends/s', 'p50 ms', 'p99 ms', 'ringbolt ÷ it']]
   for (const { outstanding, contender, rate, p50, p99, ringboltRatio } of results) {
     rows.push([
@@ -212,15 +182,6 @@ function print({ conditions, results }, path) {
   }
   console.log(table(rows))
   for (const [name, backend] of Object.entries(conditions.backends)) console.log(`\n${name}: ${backend}`)
-  console.log(`\nWritten to ${path}`)
 }
 
-let options
-try {
-  options = await readArguments()
-} catch (error) {
-  console.error(`${error.message}\n\n${HELP}`)
-  process.exit(2)
-}
-if (options.help) console.log(HELP)
-else await run(options)
+await program({ help: HELP, options: OPTIONS, read, run })

@@ -7,20 +7,18 @@
  * Cold means that the page cache was dropped before (that takes root), warm that the files were just read.
  */
 
-import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { spawnSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 
-import { describeDisk, diskOf, machine } from '../scripts/machine.mjs'
+import { diskOf, machine } from '../scripts/machine.mjs'
 import { isInstalled } from '../scripts/run.mjs'
 import { table } from '../scripts/table.mjs'
+import { COMMON_HELP, describe, dropCache, median, positive, program, show } from './program.mjs'
 
 // Loaded once something is to be measured: help needs no build.
 let Wal
 
-const here = path => fileURLToPath(new URL(path, import.meta.url))
 const RECORD_BYTES = 100
 const MiB = 1024 * 1024
 
@@ -28,37 +26,19 @@ const HELP = `Open, verify and replay a long log of ${RECORD_BYTES} B records.
 
 Usage: npm run bench -- whole-log [OPTIONS]
 
-  --records N       records in the long log (default: 10000000)
-  --segments N      segments in the log of many small ones (default: 1000)
-  --directory DIR   where to write; put it on the disk you mean (default: bench/results)
-  --json            print the results as JSON instead of a table
-  -h, --help        show this
+  --records N          records in the long log (default: 10000000)
+  --segments N         segments in the log of many small ones (default: 1000)
+${COMMON_HELP}`
 
-The results also go to bench/results/ as JSON.`
-
-function readArguments() {
-  const { values } = parseArgs({
-    options: {
-      records: { type: 'string', default: '10000000' },
-      segments: { type: 'string', default: '1000' },
-      directory: { type: 'string', default: here('results') },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  })
-  const whole = name => {
-    const value = Number(values[name])
-    if (!(value > 0 && Number.isSafeInteger(value)))
-      throw new RangeError(`--${name}: "${values[name]}" will not do`)
-    return value
-  }
-  return {
-    ...values,
-    records: whole('records'),
-    segments: whole('segments'),
-    directory: resolve(values.directory),
-  }
+const OPTIONS = {
+  records: { type: 'string', default: '10000000' },
+  segments: { type: 'string', default: '1000' },
 }
+
+const read = ({ records, segments }) => ({
+  records: positive('records', records),
+  segments: positive('segments', segments),
+})
 
 async function fill(directory, records) {
   const wal = await Wal.open(directory)
@@ -83,17 +63,6 @@ async function fillSegments(directory, count, segmentBytes, recordsEach) {
     await wal.rotate()
   }
   await wal.close()
-}
-
-/** Drop the page cache; `false` where that is not for us to do. */
-function dropCache() {
-  try {
-    execFileSync('sync')
-    writeFileSync('/proc/sys/vm/drop_caches', '3')
-    return true
-  } catch {
-    return false
-  }
 }
 
 async function timed(work) {
@@ -202,7 +171,7 @@ async function measureOpening(parent, count) {
         const { seconds } = await timed(async () => (await Wal.open(directory)).close())
         times.push(seconds)
       }
-      rows.push({ segments: Math.round(segments), segmentBytes, seconds: times.sort((a, b) => a - b)[2] })
+      rows.push({ segments: Math.round(segments), segmentBytes, seconds: median(times) })
     } finally {
       rmSync(directory, { recursive: true, force: true })
     }
@@ -212,12 +181,9 @@ async function measureOpening(parent, count) {
 
 async function run(options) {
   ;({ Wal } = await import('ringbolt'))
-  mkdirSync(options.directory, { recursive: true })
   const conditions = { ...machine(), disk: diskOf(options.directory) }
   const say = options.json ? () => {} : console.log
-  say(
-    `${conditions.kernel}, ${conditions.cpu}, Node ${conditions.node}, disk: ${describeDisk(conditions.disk)}\n`,
-  )
+  say(`${describe(conditions)}\n`)
   const directory = mkdtempSync(join(options.directory, 'long-'))
   let long
   try {
@@ -227,15 +193,10 @@ async function run(options) {
   }
   const opening = await measureOpening(options.directory, options.segments)
   const report = { started: new Date().toISOString(), conditions, long, opening }
-  const json = `${JSON.stringify(report, null, 2)}\n`
-  mkdirSync(here('results'), { recursive: true })
-  const path = here(`results/whole-log-${report.started.replaceAll(':', '-')}.json`)
-  writeFileSync(path, json)
-  if (options.json) process.stdout.write(json)
-  else print(report, path)
+  show('whole-log', report, { json: options.json, print })
 }
 
-function print({ long, opening }, path) {
+function print({ long, opening }) {
   console.log(
     `${long.records.toLocaleString('en')} records of ${RECORD_BYTES} B, ${(long.bytes / MiB).toFixed(0)} MiB in ${long.segments} segments`,
   )
@@ -261,15 +222,6 @@ function print({ long, opening }, path) {
       ]),
     ]),
   )
-  console.log(`\nWritten to ${path}`)
 }
 
-let options
-try {
-  options = readArguments()
-} catch (error) {
-  console.error(`${error.message}\n\n${HELP}`)
-  process.exit(2)
-}
-if (options.help) console.log(HELP)
-else await run(options)
+await program({ help: HELP, options: OPTIONS, read, run })
