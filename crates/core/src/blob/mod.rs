@@ -22,8 +22,8 @@
 //! # What holds
 //!
 //! 1. A request is answered once, whatever happens, and the memory of its buffer is let go of before that.
-//! 2. Changes of one blob that touch the same bytes happen in the order of their calls; a resize and everything else
-//!    too. Reads see what was answered before they began.
+//! 2. Changes of one blob happen in the order of their calls. Reads wait for nobody, and see what was answered before
+//!    they began.
 //! 3. A flush answers for what was complete when it was submitted, and one runs at a time for each blob.
 //! 4. After a flush failed the blob takes no change and no flush any more, through any handle, until it is removed or
 //!    the store is opened again. Reads go on.
