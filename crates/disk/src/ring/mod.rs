@@ -21,8 +21,10 @@
 //! last one; then its buffer goes back with its [`Done`]. Nobody can free what the kernel may still use, since
 //! nobody else has it; and what the slots hold at their end they leak.
 //!
-//! Who submits enters the kernel itself, there and then: to pass the operation to another thread would cost
-//! more than to start it. Entries go two at a time. More of them at once reach the device as one burst and come
+//! Who submits enters the kernel itself, there and then, while there is little at the disk: to pass the operation to
+//! another thread would cost more than to start it. Where there are reads enough (`ENOUGH`) the operation waits in the queue
+//! for the reaper, which the next completion wakes anyway: so a busy caller, as a thread of JavaScript is, has half of
+//! the work done by another processor. Entries go two at a time. More of them at once reach the device as one burst and come
 //! back as one, and meanwhile it has nothing to do.
 //!
 //! The lock guards the queue, the slots and both of the ring's own queues, and is not held in the kernel. One
@@ -105,6 +107,11 @@ use crate::{Done, Engine, EngineOptions, Error, Fs, OnDone, Op, Result, Token};
 
 /// More at the disk than this gains nothing on any device, and the completion queue has to hold it.
 const DEPTH_MAX: usize = 4096;
+
+/// With so many reads at the disk it has enough to do until one of them ends and the reaper brings more. From a thread of JavaScript that reads
+/// 4 KiB at random this gave 1.5 times as many a second with 256 outstanding, 1.1 times with 64, and with 16 no less;
+/// more than four made no difference.
+const ENOUGH: usize = 4;
 
 /// Before what was refused is tried again. At once it would be refused for the same reason.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -206,8 +213,8 @@ impl Shared {
             }
             self.rouse_helper(&mut state);
         }
-        // Where another thread is sending it takes these along.
-        if state.sender == Sender::Nobody {
+        // Where another thread is sending it takes these along; where the disk has enough, the reaper does.
+        if state.sender == Sender::Nobody && state.slots.reads() < ENOUGH {
             drop(self.send(state));
         }
     }

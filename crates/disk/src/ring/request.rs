@@ -107,6 +107,11 @@ impl Request {
         }
     }
 
+    /// Whether it is a read: a flush may take a disk's whole cache to end, a read ends soon.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self.action, Action::Read { .. })
+    }
+
     /// What it comes to without asking the disk.
     fn immediate(&self) -> Option<Result<Outcome>> {
         let (at, len, nothing) = match &self.action {

@@ -24,6 +24,8 @@ pub(super) struct Slots {
     /// At most `capacity`; it grows as they are first needed.
     all: Vec<Slot>,
     free: Vec<u32>,
+    /// Kept, not counted: every submission asks.
+    reads: usize,
     capacity: usize,
 }
 
@@ -39,7 +41,7 @@ impl Slots {
     /// As many requests at most. None of their numbers is [`Slots::NONE`].
     pub(super) fn new(capacity: usize) -> Self {
         assert!(capacity > 0 && capacity < u32::MAX as usize);
-        Self { all: Vec::new(), free: Vec::new(), capacity }
+        Self { all: Vec::new(), free: Vec::new(), reads: 0, capacity }
     }
 
     /// A number that no request has.
@@ -48,6 +50,11 @@ impl Slots {
     /// How many requests there are.
     pub(super) fn len(&self) -> usize {
         self.all.len() - self.free.len()
+    }
+
+    /// How many of them are reads.
+    pub(super) fn reads(&self) -> usize {
+        self.reads
     }
 
     /// Whether there is no room for another.
@@ -64,6 +71,7 @@ impl Slots {
         });
         let slot = &mut self.all[index as usize];
         assert!(slot.request.is_none());
+        self.reads += usize::from(request.is_read());
         slot.request = Some(request);
         index
     }
@@ -86,7 +94,9 @@ impl Slots {
         let slot = &mut self.all[index as usize];
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
-        slot.request.take().expect("a slot in use")
+        let request = slot.request.take().expect("a slot in use");
+        self.reads -= usize::from(request.is_read());
+        request
     }
 
     /// As if so many requests had had the slot before.

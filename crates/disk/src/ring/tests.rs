@@ -228,6 +228,45 @@ fn no_more_than_depth_are_at_the_disk_and_the_rest_waits_in_line() {
 }
 
 #[test]
+fn a_disk_with_reads_enough_is_brought_more_by_the_reaper() {
+    // Goal: a busy caller does not enter the kernel for each of many reads. Method: reads that end when we say so.
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_in(dir.path());
+    let (ring, hears) = ring(2 * ENOUGH);
+    let (mut ops, mut writers): (Vec<_>, Vec<_>) = (0..ENOUGH as u64).map(endless).unzip();
+    ring.submit(&mut ops);
+    ring.submit(&mut vec![(Token(100), read(&file, 1))]);
+    {
+        let state = ring.shared.lock();
+        assert_eq!((state.slots.len(), state.queue.len()), (ENOUGH, 1));
+    }
+    writers[0].write_all(b"bytes").unwrap();
+    assert_eq!([0; 2].map(|_| hear(&hears).token), [Token(0), Token(100)]);
+    for writer in &mut writers[1..] {
+        writer.write_all(b"bytes").unwrap();
+        hear(&hears);
+    }
+}
+
+#[test]
+fn flushes_at_the_disk_do_not_keep_a_read_from_it() {
+    // Goal: what may take long is not waited for. A flush does not last as long as a test says, so: they do not count.
+    let dir = tempfile::tempdir().unwrap();
+    let file = file_in(dir.path());
+    let mut slots = Slots::new(3);
+    let sync = || request(Op::Sync { file: file.clone() });
+    let (_, _) = (slots.insert(sync()), slots.insert(sync()));
+    assert_eq!((slots.len(), slots.reads()), (2, 0));
+    let index = slots.insert(request(read(&file, 1)));
+    assert_eq!((slots.len(), slots.reads()), (3, 1));
+    let _ = slots.remove(index).end(Ok(Outcome::Read(0)));
+    assert_eq!((slots.len(), slots.reads()), (2, 0));
+    for request in slots.remove_all() {
+        let _ = request.end(Ok(Outcome::Synced));
+    }
+}
+
+#[test]
 fn the_drop_waits_for_what_is_in_flight() {
     let (ring, hears) = ring(4);
     let (op, mut writer) = endless(1);
