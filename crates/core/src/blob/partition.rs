@@ -1,7 +1,9 @@
 //! What is done to names, as straight-line calls of the disk, each on a helper thread. Nothing here makes anything
 //! durable but [`flush`]: that is the machine's, which does it once for all who wait.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringbolt_disk::{Access, Buffer, Create, Entry, EntryKind, File, Fs, OpenOptions};
@@ -201,6 +203,21 @@ pub(crate) fn partitions(fs: &dyn Fs, root: &Path) -> Result<Vec<String>> {
     let directories = entries.into_iter().filter(|entry| entry.kind == EntryKind::Directory);
     let names = directories.filter_map(|entry| entry.name.into_string().ok());
     Ok(names.filter(|name| names::check_partition(name).is_ok()).collect())
+}
+
+/// Whether every blob of the store is one of these. Where that cannot be told it is not.
+pub(crate) fn are_among(fs: &dyn Fs, root: &Path, blobs: &HashSet<Arc<Key>>) -> bool {
+    let is_among = |partition: &str, entry: &Entry| {
+        let name = entry.name.to_str().and_then(parse_file_name);
+        // What is no blob's name is never opened.
+        let key = name.and_then(|name| Key::new(partition.to_owned(), name).ok());
+        key.is_none_or(|key| blobs.contains(&key))
+    };
+    let are_among = |partition: &String| {
+        let entries = fs.list(&root.join(partition));
+        entries.is_ok_and(|entries| entries.iter().all(|entry| is_among(partition, entry)))
+    };
+    partitions(fs, root).is_ok_and(|partitions| partitions.iter().all(are_among))
 }
 
 /// Flush a blob that is closed. One that is gone needs no flush.

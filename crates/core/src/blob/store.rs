@@ -208,9 +208,8 @@ impl Shared {
         // Everything is answered. The engine ends first, and with it the last use of a file; then the lock goes.
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(engine);
-        let is_durable = self.inner().machine.is_durable();
-        self.inner().machine.let_go();
-        root.close(&*self.fs, is_durable);
+        let leaving = self.inner().machine.let_go();
+        root.close(&*self.fs, &leaving);
         self.set(State::Closed);
     }
 

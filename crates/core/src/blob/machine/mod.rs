@@ -18,6 +18,7 @@ use crate::blob::file::Blob;
 use crate::blob::flush::Flush;
 use crate::blob::names::Key;
 use crate::blob::options::Options;
+use crate::blob::root::Leaving;
 use crate::blob::stats::Stats;
 use crate::blob::{Answer, BlobRequest, Finished, Layout, Request};
 use crate::error::{Error, Result};
@@ -159,8 +160,8 @@ impl Machine {
         self.flushed = Some(HashSet::new());
     }
 
-    /// Whether everything in the store is durable.
-    pub(crate) fn is_durable(&self) -> bool {
+    /// Whether everything that was done in the store is durable.
+    fn is_durable(&self) -> bool {
         !self.is_broken
             && self.left.is_empty()
             && self.root_names.is_clean()
@@ -255,11 +256,13 @@ impl Machine {
     }
 
     /// Let go of every file. Nothing is under way any more.
-    pub(crate) fn let_go(&mut self) {
+    pub(crate) fn let_go(&mut self) -> Leaving {
         assert!(self.is_finished(), "operations have files of their own, and answers need their handles");
+        let leaving = Leaving { is_durable: self.is_durable(), flushed: self.flushed.take() };
         self.handles.clear();
         self.blobs.clear();
         self.named.clear();
+        leaving
     }
 
     /// A mistake of ours was found: everybody is told, and nothing more is done.

@@ -422,6 +422,9 @@ impl Machine {
         let entry = self.partition(&partition);
         entry.is_known = true;
         entry.names.changed();
+        if planted::is(Bug::RemovalWithoutSync) {
+            return self.end(running, Ok(Answer::Done));
+        }
         entry.names.join(NamesWaiter::Removed(running, Arc::clone(key)));
         self.begin_names_sync(&partition);
     }
@@ -455,6 +458,9 @@ impl Machine {
         // Its directory is gone, and with it what was to be synced in it.
         entry.names = Flush::default();
         self.root_names.changed();
+        if planted::is(Bug::RemovalWithoutSync) {
+            return self.end(running, Ok(Answer::Done));
+        }
         self.root_names.join(RootWaiter::PartitionRemoved(running));
         self.begin_root_sync();
     }
