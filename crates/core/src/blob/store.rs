@@ -60,6 +60,14 @@ struct Shared {
     engine: RwLock<Option<Box<dyn Engine>>>,
 }
 
+/// Let the machine take one thing in. A panic is a mistake of ours: everybody is told, and the store closes. What else
+/// is to be taken in is then counted still: a completion that nobody heard of would be waited for for ever.
+fn guarded(machine: &mut Machine, work: impl FnOnce(&mut Machine)) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(machine))) {
+        machine.fail(&failure::bug(panic::message(&*panic)));
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     machine: Machine,
@@ -126,7 +134,7 @@ impl Store {
         let has_news = self.shared.turn(|machine| {
             let now = self.shared.fs.now();
             for (id, request) in requests {
-                machine.request(now, id, request);
+                guarded(machine, |machine| machine.request(now, id, request));
             }
             machine.take_ops(&mut ops);
         });
@@ -238,7 +246,7 @@ impl Shared {
         let has_news = self.turn(|machine| {
             let now = self.fs.now();
             for done in done.drain(..) {
-                machine.on_done(now, done);
+                guarded(machine, |machine| machine.on_done(now, done));
             }
             machine.take_ops(ops);
         });
@@ -247,15 +255,11 @@ impl Shared {
         }
     }
 
-    /// Do something to the machine; says whether there is something to take. A panic is a mistake of ours: everybody
-    /// is told, and the store closes.
+    /// Do something to the machine, guarded; says whether there is something to take.
     fn turn(&self, work: impl FnOnce(&mut Machine)) -> bool {
         let mut inner = self.inner();
-        let machine = &mut inner.machine;
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(machine))) {
-            machine.fail(&failure::bug(panic::message(&*panic)));
-        }
-        let has_news = !machine.finished().is_empty();
+        work(&mut inner.machine);
+        let has_news = !inner.machine.finished().is_empty();
         let may_end = inner.is_closing && inner.machine.is_finished();
         drop(inner);
         if may_end {

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::planted::{self, Bug};
 
 use data::DataOp;
-use names::{Left, NamesOp, Partition, RootWaiter};
+use names::{Left, NamesOp, Partition, RootWaiter, Waiting};
 
 /// What a machine is told at its beginning.
 #[derive(Clone, Debug)]
@@ -77,9 +77,10 @@ pub(crate) struct Machine {
     partitions: HashMap<String, Partition>,
     /// Partitions in which something was queued or ended since [`Machine::begin_errands`] looked.
     restless: Vec<String>,
-    /// How often a blob was left unflushed.
-    last_left: u64,
-    is_flushing_left: bool,
+    /// Those of `left` that are being flushed now.
+    flushing_left: HashSet<Arc<Key>>,
+    /// Opens of these, which wait for that.
+    behind_left: Vec<Waiting>,
     /// The names of the partitions.
     root_names: Flush<RootWaiter>,
     /// Blobs that are being changed now.
@@ -143,8 +144,8 @@ impl Machine {
             flushed: None,
             partitions: HashMap::new(),
             restless: Vec::new(),
-            last_left: 0,
-            is_flushing_left: false,
+            flushing_left: HashSet::new(),
+            behind_left: Vec::new(),
             root_names: Flush::default(),
             changing: 0,
             out: Slab::new(),
