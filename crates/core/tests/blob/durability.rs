@@ -116,3 +116,20 @@ fn a_creation_whose_cut_could_not_be_flushed_is_poisoned() {
     desk.remove("one", Some(b"name")).expect("removes");
     desk.open("one", b"name").expect("makes");
 }
+
+#[test]
+fn a_removal_that_is_tried_again_is_answered_when_it_is_durable() {
+    for name in [Some(&b"name"[..]), None] {
+        let (place, sim, mut desk) = with_two_blobs();
+        sim.fail(Fault::new(Call::SyncDir).times(2));
+        for missing in [false, false, true] {
+            let code =
+                desk.remove("one", name).expect_err("it fails, and then there is nothing to remove").code;
+            let expected = if name.is_some() { Code::BlobMissing } else { Code::BlobPartitionMissing };
+            assert_eq!(code, if missing { expected } else { Code::BlobSyncFailed });
+        }
+        let after = sim.image().boot_with([], 1);
+        let path = place.path("one").join(NAME);
+        assert!(!after.snapshot().contains_key(&path), "a power cut brings it back");
+    }
+}

@@ -104,14 +104,16 @@ pub(crate) type Waiting = (Running, Arc<Key>, (u16, u16), bool);
 #[derive(Debug)]
 pub(crate) enum NamesWaiter {
     Opening(Box<Opening>),
-    Removed(Running, Arc<Key>),
+    /// With what is to be answered.
+    Removed(Running, Arc<Key>, Result<Answer>),
 }
 
 /// Who waits for the root's names to be durable.
 #[derive(Debug)]
 pub(crate) enum RootWaiter {
     Opening(Box<Opening>),
-    PartitionRemoved(Running),
+    /// With what is to be answered.
+    PartitionRemoved(Running, Result<Answer>),
 }
 
 /// How far the removal of a partition came.
@@ -444,19 +446,36 @@ impl Machine {
     }
 
     fn on_removed(&mut self, running: Running, key: &Arc<Key>, removed: Result<()>) {
-        if let Err(error) = removed {
-            return self.end(running, Err(error));
+        if removed.is_ok() {
+            self.forget(key);
+            let entry = self.partition(&running.partition);
+            entry.is_known = true;
+            entry.names.changed();
         }
-        self.forget(key);
+        self.answer_removed(running, key, removed.map(|()| Answer::Done));
+    }
+
+    /// Answer a removal once it is durable that the blob is gone. Also where it was gone before: whoever tries again
+    /// behind a directory sync that failed is not to be told so while a power cut would bring it back.
+    fn answer_removed(&mut self, running: Running, key: &Arc<Key>, result: Result<Answer>) {
+        let is_gone = result.as_ref().err().is_none_or(|error| error.code == Code::BlobMissing);
         let partition = running.partition.clone();
-        let entry = self.partition(&partition);
-        entry.is_known = true;
-        entry.names.changed();
-        if planted::is(Bug::RemovalWithoutSync) {
-            return self.end(running, Ok(Answer::Done));
+        let names = &mut self.partition(&partition).names;
+        if !is_gone || names.is_clean() || planted::is(Bug::RemovalWithoutSync) {
+            return self.answer_partition_removed(running, result);
         }
-        entry.names.join(NamesWaiter::Removed(running, Arc::clone(key)));
+        names.join(NamesWaiter::Removed(running, Arc::clone(key), result));
         self.begin_names_sync(&partition);
+    }
+
+    /// The same of a partition.
+    fn answer_partition_removed(&mut self, running: Running, result: Result<Answer>) {
+        let is_gone = result.as_ref().err().is_none_or(|error| error.code == Code::BlobPartitionMissing);
+        if !is_gone || self.root_names.is_clean() || planted::is(Bug::RemovalWithoutSync) {
+            return self.end(running, result);
+        }
+        self.root_names.join(RootWaiter::PartitionRemoved(running, result));
+        self.begin_root_sync();
     }
 
     fn on_partition_removed(&mut self, running: Running, removal: Result<Removal>) {
@@ -477,7 +496,7 @@ impl Machine {
             if !gone.is_empty() {
                 self.partition(&running.partition).names.changed();
             }
-            return self.end(running, Err(error));
+            return self.answer_partition_removed(running, Err(error));
         }
         let entry = self.partition(&running.partition);
         entry.is_known = false;
@@ -491,11 +510,7 @@ impl Machine {
         // Its directory is gone, and with it what was to be synced in it.
         entry.names = Flush::default();
         self.root_names.changed();
-        if planted::is(Bug::RemovalWithoutSync) {
-            return self.end(running, Ok(Answer::Done));
-        }
-        self.root_names.join(RootWaiter::PartitionRemoved(running));
-        self.begin_root_sync();
+        self.answer_partition_removed(running, Ok(Answer::Done));
     }
 
     /// A blob's name is gone: handles go on with its file, and a new blob of that name has nothing to do with it.
@@ -545,8 +560,8 @@ impl Machine {
                     let error = failure::about(error, &opening.key);
                     self.end(opening.running, Err(error));
                 }
-                (NamesWaiter::Removed(running, _), Ok(())) => self.end(running, Ok(Answer::Done)),
-                (NamesWaiter::Removed(running, key), Err(error)) => {
+                (NamesWaiter::Removed(running, _, answer), Ok(())) => self.end(running, answer),
+                (NamesWaiter::Removed(running, key, _), Err(error)) => {
                     self.end(running, Err(failure::about(error, &key)));
                 }
             }
@@ -566,8 +581,8 @@ impl Machine {
                     let error = failure::about(error, &opening.key);
                     self.end(opening.running, Err(error));
                 }
-                (RootWaiter::PartitionRemoved(running), Ok(())) => self.end(running, Ok(Answer::Done)),
-                (RootWaiter::PartitionRemoved(running), Err(error)) => {
+                (RootWaiter::PartitionRemoved(running, answer), Ok(())) => self.end(running, answer),
+                (RootWaiter::PartitionRemoved(running, _), Err(error)) => {
                     let error = failure::in_partition(error, &running.partition);
                     self.end(running, Err(error));
                 }
