@@ -12,6 +12,7 @@ use super::{Leaving, Root};
 use crate::blob::names::Key;
 use crate::blob::options::Options;
 use crate::error::{Code, Error, Result};
+use crate::format::blob::HOLD_CLEAN;
 
 const ROOT: &str = "/data/deep/store";
 const HOLD: &str = "/data/deep/store/.hold";
@@ -216,6 +217,17 @@ fn a_killed_process_leaves_the_store_free() {
     sim.kill();
     open(&*sim.disk().fs, &Options::new(ROOT)).expect("it is free");
     drop(hold);
+}
+
+#[test]
+fn a_store_whose_owner_was_killed_is_not_clean_though_there_was_no_room_to_say_who_it_was() {
+    let sim = Sim::new(1);
+    sim.write_file(Path::new(ROOT).join("one/00"), b"");
+    sim.write_file(HOLD, HOLD_CLEAN);
+    sim.fail(Fault::new(Call::Write).errno(ENOSPC).named(".hold"));
+    assert!(open_on(&sim).expect("opens").is_settled);
+    sim.kill();
+    assert!(!open_on(&sim).expect("opens").is_settled);
 }
 
 #[test]

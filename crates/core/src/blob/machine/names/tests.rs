@@ -117,7 +117,9 @@ fn opens_behind_a_removal_are_answered_when_the_partition_made_again_is_durable(
 fn reopened_meanwhile(fault: Fault) -> (ByHand, Result<Answer>) {
     let mut hand = ByHand::new();
     let names: Vec<_> = (0..UNFLUSHED_MAX as u32).map(u32::to_be_bytes).collect();
-    names.iter().for_each(|name| hand.leave(name));
+    for name in &names {
+        hand.leave(name);
+    }
     hand.sim.fail(fault.named("00000007"));
     hand.open(0, &names[7]);
     let answer = hand.answer();
@@ -143,4 +145,27 @@ fn what_was_left_and_could_not_be_opened_to_be_flushed_is_not_lost() {
     let path = Path::new(ROOT).join("p/00000007");
     let after = hand.sim.image().boot_with([], 1);
     assert!(after.read_file(path).ends_with(b"left"));
+}
+
+#[test]
+fn opens_that_make_their_partition_together_are_answered_when_it_is_durable() {
+    // Goal: the one that only finds the directory which another has just made does not take its name for durable, also
+    // where the sync of it fails for the other. Method: hear of the later one first, and cut the power at each answer.
+    for is_struck in [false, true] {
+        let mut hand = ByHand::new();
+        if is_struck {
+            hand.sim.fail(Fault::new(Call::SyncDir).named("store"));
+        }
+        hand.open(0, &[0xaa]);
+        hand.open(1, &[0xbb]);
+        let mut opened = Vec::new();
+        for _ in 0..100 {
+            for Finished { id, result } in hand.step() {
+                let name = ["aa", "bb"][id as usize];
+                assert!(result.is_err() || hand.is_durable(name), "{name}");
+                opened.push((id, result.is_ok()));
+            }
+        }
+        assert_eq!(opened, [(0, !is_struck), (1, true)]);
+    }
 }
