@@ -133,3 +133,38 @@ fn a_removal_that_is_tried_again_is_answered_when_it_is_durable() {
         assert!(!after.snapshot().contains_key(&path), "a power cut brings it back");
     }
 }
+
+#[test]
+fn a_store_in_which_anything_is_not_durable_is_not_closed_clean() {
+    type Work = fn(&Sim, &mut Desk);
+    let nothing: Work = |_, _| {};
+    let open: Work = |_, desk| write_unflushed(desk, 1, b"left");
+    let closed: Work = |_, desk| {
+        write_unflushed(desk, 1, b"left");
+        desk.of(1, BlobRequest::Close).expect("closes");
+    };
+    let failed: Work = |sim, desk| {
+        write_unflushed(desk, 1, b"lost");
+        sim.fail(Fault::new(Call::Sync));
+        sync(desk, 1).expect_err("it fails");
+    };
+    let name: Work = |sim, desk| {
+        sim.fail(Fault::new(Call::SyncDir));
+        desk.remove("one", Some(b"name")).expect_err("it fails");
+    };
+    let partition: Work = |sim, desk| {
+        sim.fail(Fault::new(Call::SyncDir));
+        desk.remove("one", None).expect_err("it fails");
+    };
+    let half: Work = |sim, desk| {
+        sim.fail(Fault::new(Call::Remove).skip(1));
+        desk.remove("one", None).expect_err("it fails");
+    };
+    let works = [nothing, open, closed, failed, name, partition, half];
+    for (index, work) in works.into_iter().enumerate() {
+        let (place, sim, mut desk) = with_two_blobs();
+        work(&sim, &mut desk);
+        desk.close();
+        assert_eq!(place.read(".hold") == b"clean\n", index == 0, "{index}");
+    }
+}
