@@ -67,6 +67,12 @@ pub enum Bug {
     TrustUnsettled,
     /// Make the changes of a job in any order.
     ChangesInAnyOrder,
+    /// Open a store without its lock.
+    NoStoreLock,
+    /// Close a store as clean in which not every blob was flushed since an earlier life left it.
+    SettleUnseen,
+    /// Answer a removal, of a blob or of a partition, before its directory is synced.
+    RemovalWithoutSync,
 }
 
 #[cfg(feature = "planted")]
@@ -108,6 +114,9 @@ impl Bug {
         Self::ForgetUnflushed,
         Self::TrustUnsettled,
         Self::ChangesInAnyOrder,
+        Self::NoStoreLock,
+        Self::SettleUnseen,
+        Self::RemovalWithoutSync,
     ];
 }
 

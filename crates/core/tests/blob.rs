@@ -4,6 +4,8 @@
 
 #[path = "blob/desk.rs"]
 mod desk;
+#[path = "blob/durability.rs"]
+mod durability;
 #[path = "blob/file_system.rs"]
 mod file_system;
 #[path = "blob/fixtures.rs"]

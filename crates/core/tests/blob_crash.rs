@@ -274,10 +274,16 @@ planted! {
         Plant::Log(Bug::TrustUnsettled) => what_a_failed_creation_left_is_made_whole, "is not what was synced";
     making_changes_in_any_order_is_caught:
         Plant::Log(Bug::ChangesInAnyOrder) => crash_runs_hold, "expected";
+    answering_a_removal_before_its_sync_is_caught:
+        Plant::Log(Bug::RemovalWithoutSync) => crash_runs_hold, "is there";
+    opening_a_store_without_its_lock_is_caught:
+        Plant::Log(Bug::NoStoreLock) => a_store_is_one_owners, "is opened twice";
+    settling_a_store_that_nobody_looked_through_is_caught:
+        Plant::Log(Bug::SettleUnseen) => what_a_failed_creation_left_is_remembered, "is not what was synced";
     skipping_the_flush_is_caught:
         Plant::Disk(Lie::SkipSync) => crash_runs_hold, "";
     skipping_the_directory_sync_is_caught:
-        Plant::Disk(Lie::SkipDirectorySync) => crash_runs_hold, "is gone";
+        Plant::Disk(Lie::SkipDirectorySync) => crash_runs_hold, "blob ";
     ignoring_a_short_write_is_caught:
         Plant::Disk(Lie::IgnoreShortWrite) => crash_runs_hold, "expected";
 }
@@ -320,6 +326,11 @@ impl Desk {
     fn sync(&mut self, blob: u32) -> Result<Answer, Error> {
         self.ask(Request::Blob { blob, work: BlobRequest::Sync })
     }
+
+    fn close(mut self) {
+        self.0.close();
+        assert!(self.0.is_finished());
+    }
 }
 
 /// The power is cut, and the blob holds this.
@@ -350,14 +361,28 @@ fn a_failed_flush_is_final(lie: &dyn Fn(&Sim)) {
 
 /// The page cache shows a header that the disk does not have; what is synced behind it must be there.
 fn what_a_failed_creation_left_is_made_whole(lie: &dyn Fn(&Sim)) {
+    after_a_failed_creation(lie, &|sim, desk| {
+        drop(desk);
+        sim.kill();
+    });
+}
+
+/// The same where a life that had nothing to do with the blob came between, and ended well.
+fn what_a_failed_creation_left_is_remembered(lie: &dyn Fn(&Sim)) {
+    after_a_failed_creation(lie, &|sim, desk| {
+        desk.close();
+        Desk::open(sim).close();
+    });
+}
+
+fn after_a_failed_creation(lie: &dyn Fn(&Sim), end: &dyn Fn(&Sim, Desk)) {
     for seed in 0..40 {
         let sim = Sim::new(seed);
         lie(&sim);
         let mut desk = Desk::open(&sim);
         sim.fail(Fault::new(Call::Sync));
         desk.blob().expect_err("the flush fails");
-        drop(desk);
-        sim.kill();
+        end(&sim, desk);
         let sim = sim.clone();
         let mut desk = Desk::open(&sim);
         let blob = desk.blob().expect("opens");
@@ -368,6 +393,17 @@ fn what_a_failed_creation_left_is_made_whole(lie: &dyn Fn(&Sim)) {
         let found = found.unwrap_or(None);
         assert!(found.as_deref() == Some(&[1; 512][..]), "seed {seed}: the blob is not what was synced");
     }
+}
+
+/// Whoever has it open keeps others out.
+fn a_store_is_one_owners(lie: &dyn Fn(&Sim)) {
+    let sim = Sim::new(1);
+    lie(&sim);
+    let owner = Desk::open(&sim);
+    let other = Turned::open(&options(Layout::V1), sim.disk());
+    assert_eq!(other.err().map(|error| error.code), Some(Code::BlobStoreLocked), "the store is opened twice");
+    owner.close();
+    Desk::open(&sim).close();
 }
 
 #[test]

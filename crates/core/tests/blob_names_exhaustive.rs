@@ -230,11 +230,11 @@ impl Due {
         self.may = true;
     }
 
-    /// A call undid it, or is about to, or failed to. What was missing, because its making or an earlier removal had
-    /// failed, may be brought back by a power cut.
+    /// A call undid it, or is about to, or failed to. What is said to be missing is as durably gone as what was removed,
+    /// also where its making or an earlier removal had failed.
     fn undoes(&mut self, outcome: Option<Outcome>) {
         self.must = false;
-        self.may &= outcome != Some(Outcome::Done);
+        self.may &= !matches!(outcome, Some(Outcome::Done | Outcome::Missing));
     }
 }
 

@@ -95,8 +95,3 @@ pub(crate) fn may_have_made(error: &Error) -> bool {
             | Code::BlobVersionMismatch
     )
 }
-
-/// Whether the removal of a partition that failed so may have removed something by then.
-pub(crate) fn may_have_removed(error: &Error) -> bool {
-    !matches!(error.code, Code::BlobPartitionMissing | Code::BlobPartitionCorrupt)
-}

@@ -1,7 +1,9 @@
 //! What is done to names, as straight-line calls of the disk, each on a helper thread. Nothing here makes anything
 //! durable but [`flush`]: that is the machine's, which does it once for all who wait.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringbolt_disk::{Access, Buffer, Create, Entry, EntryKind, File, Fs, OpenOptions};
@@ -45,7 +47,7 @@ pub(crate) struct Prepared {
 ///
 /// # Errors
 /// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CREATION_FAILED`, `ERR_BLOB_MISSING`, `ERR_BLOB_OPEN_FAILED`,
-/// `ERR_BLOB_CORRUPT`, `ERR_BLOB_VERSION_MISMATCH`.
+/// `ERR_BLOB_CORRUPT`, `ERR_BLOB_VERSION_MISMATCH`, `ERR_BLOB_SYNC_FAILED`.
 pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Result<Prepared> {
     check_versions(key, wanted.versions)?;
     let partition_is_new = make_partition(fs, root, key, wanted)?;
@@ -85,7 +87,9 @@ pub(crate) fn open(fs: &dyn Fs, root: &Path, key: &Key, wanted: &Wanted) -> Resu
             let header = Header { layout: named.unwrap_or(wanted.layout), version: wanted.versions.1 };
             // What is longer is cut first, durably: zeros behind a header would be data.
             if len > header.layout.data_at() {
-                fs.set_len(&file, 0).and_then(|()| fs.sync(&file)).map_err(opening)?;
+                fs.set_len(&file, 0).map_err(opening)?;
+                fs.sync(&file)
+                    .map_err(|error| failure::of_blob(Code::BlobSyncFailed, "opening", key, error))?;
             }
             fs.write_at(&file, 0, &Buffer::copy_of(&header.encode())).map_err(opening)?;
             (header, true)
@@ -145,12 +149,17 @@ pub(crate) fn remove(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
     }
 }
 
-/// Remove a partition and all blobs in it. One that has a directory in it is left as it is.
+/// Remove a partition and all blobs in it. One that has a directory in it is left as it is. The names of the blobs that
+/// are gone, also where it fails, go to `gone`.
 ///
 /// # Errors
-/// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_STORE_IO`; with the last, some of it may be
-/// gone.
-pub(crate) fn remove_partition(fs: &dyn Fs, root: &Path, partition: &str) -> Result<()> {
+/// `ERR_BLOB_PARTITION_MISSING`, `ERR_BLOB_PARTITION_CORRUPT`, `ERR_BLOB_STORE_IO`.
+pub(crate) fn remove_partition(
+    fs: &dyn Fs,
+    root: &Path,
+    partition: &str,
+    gone: &mut HashSet<Vec<u8>>,
+) -> Result<()> {
     let (directory, entries) = list(fs, root, partition)?;
     if let Some(stray) = entries.iter().find(|entry| entry.kind == EntryKind::Directory) {
         return Err(stray_entry(partition, &directory, &stray.name.to_string_lossy(), "is a directory"));
@@ -159,9 +168,9 @@ pub(crate) fn remove_partition(fs: &dyn Fs, root: &Path, partition: &str) -> Res
         in_partition(&failure::of_store(Code::BlobStoreIo, "removing the partition", error), partition)
     };
     for entry in entries {
-        match fs.remove(&directory.join(entry.name)) {
+        match fs.remove(&directory.join(&entry.name)) {
             Err(error) if !error.is_not_found() => return Err(removing(error)),
-            _ => {}
+            _ => gone.extend(entry.name.to_str().and_then(parse_file_name)),
         }
     }
     fs.remove_dir(&directory).map_err(removing)
@@ -203,16 +212,32 @@ pub(crate) fn partitions(fs: &dyn Fs, root: &Path) -> Result<Vec<String>> {
     Ok(names.filter(|name| names::check_partition(name).is_ok()).collect())
 }
 
+/// Whether every blob of the store is one of these. Where that cannot be told it is not.
+pub(crate) fn are_among(fs: &dyn Fs, root: &Path, blobs: &HashSet<Arc<Key>>) -> bool {
+    let is_among = |partition: &str, entry: &Entry| {
+        let name = entry.name.to_str().and_then(parse_file_name);
+        // What is no blob's name is never opened.
+        let key = name.and_then(|name| Key::new(partition.to_owned(), name).ok());
+        key.is_none_or(|key| blobs.contains(&key))
+    };
+    let are_among = |partition: &String| {
+        let entries = fs.list(&root.join(partition));
+        entries.is_ok_and(|entries| entries.iter().all(|entry| is_among(partition, entry)))
+    };
+    partitions(fs, root).is_ok_and(|partitions| partitions.iter().all(are_among))
+}
+
 /// Flush a blob that is closed. One that is gone needs no flush.
 ///
 /// # Errors
-/// `ERR_BLOB_SYNC_FAILED`.
+/// `ERR_BLOB_OPEN_FAILED`, `ERR_BLOB_SYNC_FAILED`.
 pub(crate) fn flush(fs: &dyn Fs, root: &Path, key: &Key) -> Result<()> {
-    match fs.open(&key.path(root), OpenOptions::READ).and_then(|file| fs.sync(&file)) {
-        Err(error) if !error.is_not_found() => {
-            Err(failure::of_blob(Code::BlobSyncFailed, "flushing", key, error))
+    match fs.open(&key.path(root), OpenOptions::READ) {
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(failure::of_blob(Code::BlobOpenFailed, "opening", key, error)),
+        Ok(file) => {
+            fs.sync(&file).map_err(|error| failure::of_blob(Code::BlobSyncFailed, "flushing", key, error))
         }
-        _ => Ok(()),
     }
 }
 

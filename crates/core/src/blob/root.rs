@@ -1,34 +1,52 @@
 //! The store's directory: made, locked, and flushed of what an earlier life left in it.
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ringbolt_disk::{Access, Buffer, Create, File, Fs, OpenOptions};
 
-use crate::blob::failure;
+use crate::blob::names::Key;
 use crate::blob::options::Options;
+use crate::blob::{failure, partition};
 use crate::directory;
 use crate::error::{Code, Error, Result};
 use crate::format::blob::{HOLD_CLEAN, HOLD_NAME};
 use crate::lock;
+use crate::planted::{self, Bug};
 
 /// A store's directory that is ours.
 #[derive(Debug)]
 pub(crate) struct Root {
     hold: File,
-    /// Whether everything in it is durable, and nothing can come to it any more that is not ours: it is new, or who
-    /// had it before has closed it so. Otherwise a header may be in the page cache whose flush failed, and writes may
+    directory: PathBuf,
+    /// Whether everything in it is durable, and nothing can come to it any more that is not ours: no blob is in it, or
+    /// who had it before has closed it so. Otherwise a header may be in the page cache whose flush failed, and writes may
     /// still land that a killed process had handed to a ring, as commonware-runtime does. So each blob's header is
     /// written again and flushed before it is shown.
     pub(crate) is_settled: bool,
 }
 
+/// What is known of the blobs of a store that is closed.
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    /// Whether nothing that was done in it is left unflushed.
+    pub(crate) is_durable: bool,
+    /// Where it was not settled: the blobs that were flushed since. A header that an earlier life could not flush may
+    /// still be that of any other.
+    pub(crate) flushed: Option<HashSet<Arc<Key>>>,
+}
+
 impl Root {
-    /// The store is closed and nothing is under way in it: let go of it. `is_durable` says whether nothing in it is
-    /// left unflushed.
-    pub(crate) fn close(self, fs: &dyn Fs, is_durable: bool) {
+    /// The store is closed and nothing is under way in it: let go of it.
+    pub(crate) fn close(self, fs: &dyn Fs, leaving: &Leaving) {
+        let Leaving { is_durable, flushed } = leaving;
+        let is_settled =
+            |flushed| planted::is(Bug::SettleUnseen) || partition::are_among(fs, &self.directory, flushed);
+        let is_clean = *is_durable && flushed.as_ref().is_none_or(is_settled);
         // Nobody is to be told that this process has the store: commonware-runtime locks the same file and does not write
         // its own number over ours. Where it cannot be said to be clean, the next open flushes what it opens.
-        let said: &[u8] = if is_durable { HOLD_CLEAN } else { b"" };
+        let said: &[u8] = if is_clean { HOLD_CLEAN } else { b"" };
         let _ = fs.set_len(&self.hold, 0).and_then(|()| fs.write_at(&self.hold, 0, &Buffer::copy_of(said)));
     }
 }
@@ -41,8 +59,7 @@ impl Root {
 /// wanted any more.
 pub(crate) fn open(fs: &dyn Fs, options: &Options, is_wanted: &dyn Fn() -> bool) -> Result<Root> {
     let root = &options.directory;
-    let kind = fs.stat(root).map_err(opening)?;
-    match kind {
+    match fs.stat(root).map_err(opening)? {
         Some(_) => {}
         None if options.create => {
             directory::make(fs, root, directory::mode(options.file_mode)).map_err(opening)?;
@@ -64,19 +81,35 @@ pub(crate) fn open(fs: &dyn Fs, options: &Options, is_wanted: &dyn Fn() -> bool)
         )
     })?;
     directory::sync_ancestors(fs, root).map_err(opening)?;
-    Ok(Root { hold, is_settled: kind.is_none() || was_clean })
+    // Asked now that it is ours: while its lock was waited for, somebody else may have made it and filled it.
+    let is_settled = was_clean || partition::are_among(fs, root, &HashSet::new());
+    Ok(Root { hold, directory: root.clone(), is_settled })
 }
 
 /// The file, locked; and whether the store was closed with everything durable.
 fn take_lock(fs: &dyn Fs, options: &Options, is_wanted: &dyn Fn() -> bool) -> Result<(File, bool)> {
     let path = options.directory.join(HOLD_NAME);
     let create = Create::IfMissing(options.file_mode);
-    let file = fs.open(&path, OpenOptions { access: Access::ReadWrite, create, direct: false });
-    let file = file.map_err(opening)?;
-    if !lock::take(fs, &file, fs.now().after(options.lock_timeout), is_wanted).map_err(opening)? {
-        let is_wanted = is_wanted();
-        return Err(if is_wanted { locked(fs, &path) } else { failure::store_closed(&options.directory) });
-    }
+    let deadline = fs.now().after(options.lock_timeout);
+    let file = loop {
+        let file = fs.open(&path, OpenOptions { access: Access::ReadWrite, create, direct: false });
+        let file = file.map_err(opening)?;
+        let is_taken =
+            planted::is(Bug::NoStoreLock) || lock::take(fs, &file, deadline, is_wanted).map_err(opening)?;
+        if !is_taken {
+            let is_wanted = is_wanted();
+            return Err(if is_wanted {
+                locked(fs, &path)
+            } else {
+                failure::store_closed(&options.directory)
+            });
+        }
+        // While it was waited for, the store may have been removed and another made in its place: the lock of a file that
+        // lost its name keeps nobody out.
+        if fs.is_linked(&file, &path).map_err(opening)? {
+            break file;
+        }
+    };
     let mut said = [0; HOLD_CLEAN.len() + 1];
     let count = fs.read_at(&file, 0, &mut said).map_err(opening)?;
     // From here on it is not clean, whatever becomes of us.

@@ -60,6 +60,14 @@ struct Shared {
     engine: RwLock<Option<Box<dyn Engine>>>,
 }
 
+/// Let the machine take one thing in. A panic is a mistake of ours: everybody is told, and the store closes. What else
+/// is to be taken in is then counted still: a completion that nobody heard of would be waited for for ever.
+fn guarded(machine: &mut Machine, work: impl FnOnce(&mut Machine)) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(machine))) {
+        machine.fail(&failure::bug(panic::message(&*panic)));
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     machine: Machine,
@@ -126,7 +134,7 @@ impl Store {
         let has_news = self.shared.turn(|machine| {
             let now = self.shared.fs.now();
             for (id, request) in requests {
-                machine.request(now, id, request);
+                guarded(machine, |machine| machine.request(now, id, request));
             }
             machine.take_ops(&mut ops);
         });
@@ -208,9 +216,8 @@ impl Shared {
         // Everything is answered. The engine ends first, and with it the last use of a file; then the lock goes.
         let engine = self.engine.write().unwrap_or_else(PoisonError::into_inner).take();
         drop(engine);
-        let is_durable = self.inner().machine.is_durable();
-        self.inner().machine.let_go();
-        root.close(&*self.fs, is_durable);
+        let leaving = self.inner().machine.let_go();
+        root.close(&*self.fs, &leaving);
         self.set(State::Closed);
     }
 
@@ -239,7 +246,7 @@ impl Shared {
         let has_news = self.turn(|machine| {
             let now = self.fs.now();
             for done in done.drain(..) {
-                machine.on_done(now, done);
+                guarded(machine, |machine| machine.on_done(now, done));
             }
             machine.take_ops(ops);
         });
@@ -248,15 +255,11 @@ impl Shared {
         }
     }
 
-    /// Do something to the machine; says whether there is something to take. A panic is a mistake of ours: everybody
-    /// is told, and the store closes.
+    /// Do something to the machine, guarded; says whether there is something to take.
     fn turn(&self, work: impl FnOnce(&mut Machine)) -> bool {
         let mut inner = self.inner();
-        let machine = &mut inner.machine;
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(machine))) {
-            machine.fail(&failure::bug(panic::message(&*panic)));
-        }
-        let has_news = !machine.finished().is_empty();
+        work(&mut inner.machine);
+        let has_news = !inner.machine.finished().is_empty();
         let may_end = inner.is_closing && inner.machine.is_finished();
         drop(inner);
         if may_end {
@@ -284,3 +287,6 @@ impl Shared {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

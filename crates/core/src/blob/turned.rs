@@ -93,9 +93,8 @@ impl Turned {
         if self.machine.is_finished()
             && let Some(root) = self.root.take()
         {
-            let is_durable = self.machine.is_durable();
-            self.machine.let_go();
-            root.close(&*self.fs, is_durable);
+            let leaving = self.machine.let_go();
+            root.close(&*self.fs, &leaving);
         }
     }
 

@@ -18,13 +18,14 @@ use crate::blob::file::Blob;
 use crate::blob::flush::Flush;
 use crate::blob::names::Key;
 use crate::blob::options::Options;
+use crate::blob::root::Leaving;
 use crate::blob::stats::Stats;
 use crate::blob::{Answer, BlobRequest, Finished, Layout, Request};
 use crate::error::{Error, Result};
 use crate::planted::{self, Bug};
 
 use data::DataOp;
-use names::{Left, NamesOp, Partition, RootWaiter};
+use names::{Left, NamesOp, Partition, RootWaiter, Waiting};
 
 /// What a machine is told at its beginning.
 #[derive(Clone, Debug)]
@@ -76,9 +77,10 @@ pub(crate) struct Machine {
     partitions: HashMap<String, Partition>,
     /// Partitions in which something was queued or ended since [`Machine::begin_errands`] looked.
     restless: Vec<String>,
-    /// How often a blob was left unflushed.
-    last_left: u64,
-    is_flushing_left: bool,
+    /// Those of `left` that are being flushed now.
+    flushing_left: HashSet<Arc<Key>>,
+    /// Opens of these, which wait for that.
+    behind_left: Vec<Waiting>,
     /// The names of the partitions.
     root_names: Flush<RootWaiter>,
     /// Blobs that are being changed now.
@@ -142,8 +144,8 @@ impl Machine {
             flushed: None,
             partitions: HashMap::new(),
             restless: Vec::new(),
-            last_left: 0,
-            is_flushing_left: false,
+            flushing_left: HashSet::new(),
+            behind_left: Vec::new(),
             root_names: Flush::default(),
             changing: 0,
             out: Slab::new(),
@@ -159,8 +161,8 @@ impl Machine {
         self.flushed = Some(HashSet::new());
     }
 
-    /// Whether everything in the store is durable.
-    pub(crate) fn is_durable(&self) -> bool {
+    /// Whether everything that was done in the store is durable.
+    fn is_durable(&self) -> bool {
         !self.is_broken
             && self.left.is_empty()
             && self.root_names.is_clean()
@@ -255,11 +257,13 @@ impl Machine {
     }
 
     /// Let go of every file. Nothing is under way any more.
-    pub(crate) fn let_go(&mut self) {
+    pub(crate) fn let_go(&mut self) -> Leaving {
         assert!(self.is_finished(), "operations have files of their own, and answers need their handles");
+        let leaving = Leaving { is_durable: self.is_durable(), flushed: self.flushed.take() };
         self.handles.clear();
         self.blobs.clear();
         self.named.clear();
+        leaving
     }
 
     /// A mistake of ours was found: everybody is told, and nothing more is done.

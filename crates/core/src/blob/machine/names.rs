@@ -11,7 +11,7 @@
 //! * Directory syncs are shared: one at a time for all who wait, in each partition and in the root.
 //! * A directory whose sync failed is synced again before anybody is told that a name in it is durable (rule 5).
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,9 +35,11 @@ const UNFLUSHED_MAX: usize = 1024;
 /// What must be remembered about a blob that is closed.
 #[derive(Debug)]
 pub(crate) enum Left {
-    /// It was changed and not flushed since: the next open flushes it before it shows its bytes to anybody. The
-    /// number tells one such end from the next.
-    Unflushed(u64),
+    /// It was changed and not flushed since: the next open flushes it before it shows its bytes to anybody.
+    Unflushed {
+        /// Whether that open is under way.
+        is_opening: bool,
+    },
     /// A flush of it failed: what it was to make durable may be gone. Until it is removed.
     Failed(Error),
 }
@@ -95,18 +97,31 @@ pub(crate) struct Opening {
     prepared: Prepared,
 }
 
+/// An open that waits to begin: of which blob, of which versions, made or not.
+pub(crate) type Waiting = (Running, Arc<Key>, (u16, u16), bool);
+
 /// Who waits for a partition's names to be durable.
 #[derive(Debug)]
 pub(crate) enum NamesWaiter {
     Opening(Box<Opening>),
-    Removed(Running, Arc<Key>),
+    /// With what is to be answered.
+    Removed(Running, Arc<Key>, Result<Answer>),
 }
 
 /// Who waits for the root's names to be durable.
 #[derive(Debug)]
 pub(crate) enum RootWaiter {
     Opening(Box<Opening>),
-    PartitionRemoved(Running),
+    /// With what is to be answered.
+    PartitionRemoved(Running, Result<Answer>),
+}
+
+/// How far the removal of a partition came.
+#[derive(Debug)]
+pub(crate) struct Removal {
+    /// The blobs in it whose names are gone.
+    gone: HashSet<Vec<u8>>,
+    result: Result<()>,
 }
 
 /// A blob that was closed, and how its flush went.
@@ -128,7 +143,7 @@ pub(crate) enum NamesOp {
     },
     RemovePartition {
         running: Running,
-        slot: Slot<Result<()>>,
+        slot: Slot<Result<Removal>>,
     },
     Scan {
         running: Running,
@@ -147,7 +162,6 @@ pub(crate) enum NamesOp {
     },
     /// Everything that was left unflushed, at once.
     FlushLeft {
-        up_to: u64,
         slot: Slot<Result<Vec<Flushed>>>,
     },
 }
@@ -239,7 +253,11 @@ impl Machine {
                     let (root, partition) = (self.config.root.clone(), partition.to_owned());
                     let running = running(call);
                     let pending = |slot| Pending::Names(NamesOp::RemovePartition { running, slot });
-                    self.job(pending, move |fs| partition::remove_partition(fs, &root, &partition));
+                    self.job(pending, move |fs| {
+                        let mut gone = HashSet::new();
+                        let result = partition::remove_partition(fs, &root, &partition, &mut gone);
+                        Ok(Removal { gone, result })
+                    });
                 }
                 Errand::Scan { call } => {
                     let (root, partition) = (self.config.root.clone(), partition.to_owned());
@@ -282,9 +300,17 @@ impl Machine {
             let result = result.map(|()| self.hand_out(blob));
             return self.end(running, result);
         }
-        if let Some(Left::Failed(first)) = self.left.get(&key) {
-            let error = failure::poisoned(&key, first);
-            return self.end(running, Err(error));
+        // The system tells of a flush that failed once, and whoever opens the file after that does not hear of it.
+        if self.flushing_left.contains(&key) {
+            return self.behind_left.push((running, key, versions, create));
+        }
+        match self.left.get_mut(&key) {
+            Some(Left::Failed(first)) => {
+                let error = failure::poisoned(&key, first);
+                return self.end(running, Err(error));
+            }
+            Some(Left::Unflushed { is_opening }) => *is_opening = true,
+            None => {}
         }
         let (root, its) = (self.config.root.clone(), Arc::clone(&key));
         let wanted = Wanted {
@@ -307,7 +333,13 @@ impl Machine {
                     // Half a creation: what there is of it is made durable before anybody is told of it.
                     self.root_names.changed();
                     self.partition(&running.partition).names.changed();
-                    self.leave_unflushed(key);
+                    if error.code == Code::BlobSyncFailed {
+                        self.left.insert(key, Left::Failed(error.clone()));
+                    } else {
+                        self.leave_unflushed(key);
+                    }
+                } else if let Some(Left::Unflushed { is_opening }) = self.left.get_mut(&key) {
+                    *is_opening = false;
                 }
                 return self.end(running, Err(error));
             }
@@ -414,34 +446,57 @@ impl Machine {
     }
 
     fn on_removed(&mut self, running: Running, key: &Arc<Key>, removed: Result<()>) {
-        if let Err(error) = removed {
-            return self.end(running, Err(error));
+        if removed.is_ok() {
+            self.forget(key);
+            let entry = self.partition(&running.partition);
+            entry.is_known = true;
+            entry.names.changed();
         }
-        self.forget(key);
+        self.answer_removed(running, key, removed.map(|()| Answer::Done));
+    }
+
+    /// Answer a removal once it is durable that the blob is gone. Also where it was gone before: whoever tries again
+    /// behind a directory sync that failed is not to be told so while a power cut would bring it back.
+    fn answer_removed(&mut self, running: Running, key: &Arc<Key>, result: Result<Answer>) {
+        let is_gone = result.as_ref().err().is_none_or(|error| error.code == Code::BlobMissing);
         let partition = running.partition.clone();
-        let entry = self.partition(&partition);
-        entry.is_known = true;
-        entry.names.changed();
-        entry.names.join(NamesWaiter::Removed(running, Arc::clone(key)));
+        let names = &mut self.partition(&partition).names;
+        if !is_gone || names.is_clean() || planted::is(Bug::RemovalWithoutSync) {
+            return self.answer_partition_removed(running, result);
+        }
+        names.join(NamesWaiter::Removed(running, Arc::clone(key), result));
         self.begin_names_sync(&partition);
     }
 
-    fn on_partition_removed(&mut self, running: Running, removed: Result<()>) {
-        // Where it failed half way, some names are gone and nobody can tell which: whoever opens one of them again
-        // gets what is there.
-        let keys = self.named.keys().chain(self.left.keys());
-        let gone: Vec<_> = keys.filter(|key| key.partition() == running.partition).cloned().collect();
-        if let Err(error) = removed {
-            if failure::may_have_removed(&error) {
-                for key in &gone {
-                    self.unname(key);
-                }
+    /// The same of a partition.
+    fn answer_partition_removed(&mut self, running: Running, result: Result<Answer>) {
+        let is_gone = result.as_ref().err().is_none_or(|error| error.code == Code::BlobPartitionMissing);
+        if !is_gone || self.root_names.is_clean() || planted::is(Bug::RemovalWithoutSync) {
+            return self.end(running, result);
+        }
+        self.root_names.join(RootWaiter::PartitionRemoved(running, result));
+        self.begin_root_sync();
+    }
+
+    fn on_partition_removed(&mut self, running: Running, removal: Result<Removal>) {
+        let Removal { gone, result } = match removal {
+            Ok(removal) => removal,
+            // Nobody knows any more which names are gone.
+            Err(error) => panic!("removing the partition {}: {error}", running.partition),
+        };
+        let is_gone = |key: &&Arc<Key>| {
+            key.partition() == running.partition && (result.is_ok() || gone.contains(key.name()))
+        };
+        let keys: Vec<_> = self.named.keys().chain(self.left.keys()).filter(is_gone).cloned().collect();
+        for key in &keys {
+            self.forget(key);
+        }
+        if let Err(error) = result {
+            // Where it failed half way, the others are what they were.
+            if !gone.is_empty() {
                 self.partition(&running.partition).names.changed();
             }
-            return self.end(running, Err(error));
-        }
-        for key in &gone {
-            self.forget(key);
+            return self.answer_partition_removed(running, Err(error));
         }
         let entry = self.partition(&running.partition);
         entry.is_known = false;
@@ -455,17 +510,12 @@ impl Machine {
         // Its directory is gone, and with it what was to be synced in it.
         entry.names = Flush::default();
         self.root_names.changed();
-        self.root_names.join(RootWaiter::PartitionRemoved(running));
-        self.begin_root_sync();
+        self.answer_partition_removed(running, Ok(Answer::Done));
     }
 
     /// A blob's name is gone: handles go on with its file, and a new blob of that name has nothing to do with it.
     fn forget(&mut self, key: &Arc<Key>) {
-        self.unname(key);
         self.left.remove(key);
-    }
-
-    fn unname(&mut self, key: &Arc<Key>) {
         if let Some(blob) = self.named.remove(key) {
             self.blobs[blob].is_named = false;
         }
@@ -510,8 +560,8 @@ impl Machine {
                     let error = failure::about(error, &opening.key);
                     self.end(opening.running, Err(error));
                 }
-                (NamesWaiter::Removed(running, _), Ok(())) => self.end(running, Ok(Answer::Done)),
-                (NamesWaiter::Removed(running, key), Err(error)) => {
+                (NamesWaiter::Removed(running, _, answer), Ok(())) => self.end(running, answer),
+                (NamesWaiter::Removed(running, key, _), Err(error)) => {
                     self.end(running, Err(failure::about(error, &key)));
                 }
             }
@@ -531,8 +581,8 @@ impl Machine {
                     let error = failure::about(error, &opening.key);
                     self.end(opening.running, Err(error));
                 }
-                (RootWaiter::PartitionRemoved(running), Ok(())) => self.end(running, Ok(Answer::Done)),
-                (RootWaiter::PartitionRemoved(running), Err(error)) => {
+                (RootWaiter::PartitionRemoved(running, answer), Ok(())) => self.end(running, answer),
+                (RootWaiter::PartitionRemoved(running, _), Err(error)) => {
                     let error = failure::in_partition(error, &running.partition);
                     self.end(running, Err(error));
                 }
@@ -548,17 +598,17 @@ impl Machine {
         if planted::is(Bug::ForgetUnflushed) {
             return;
         }
-        self.last_left += 1;
-        self.left.insert(key, Left::Unflushed(self.last_left));
-        if self.left.len() < UNFLUSHED_MAX || self.is_flushing_left {
+        self.left.insert(key, Left::Unflushed { is_opening: false });
+        if self.left.len() < UNFLUSHED_MAX || !self.flushing_left.is_empty() {
             return;
         }
-        let unflushed = self.left.iter().filter(|(_, left)| matches!(left, Left::Unflushed(_)));
-        let keys: Vec<_> = unflushed.map(|(key, _)| Arc::clone(key)).collect();
+        let unflushed =
+            self.left.iter().filter(|(_, left)| matches!(left, Left::Unflushed { is_opening: false }));
+        let keys: HashSet<_> = unflushed.map(|(key, _)| Arc::clone(key)).collect();
         if keys.len() >= UNFLUSHED_MAX {
-            self.is_flushing_left = true;
-            let (root, up_to) = (self.config.root.clone(), self.last_left);
-            let pending = |slot| Pending::Names(NamesOp::FlushLeft { up_to, slot });
+            self.flushing_left.clone_from(&keys);
+            let root = self.config.root.clone();
+            let pending = |slot| Pending::Names(NamesOp::FlushLeft { slot });
             self.job(pending, move |fs| {
                 let flush = |key: &Arc<Key>| partition::flush(fs, &root, key);
                 Ok(keys.into_iter().map(|key| (Arc::clone(&key), flush(&key))).collect())
@@ -566,17 +616,20 @@ impl Machine {
         }
     }
 
-    fn on_left_flushed(&mut self, up_to: u64, flushed: Vec<Flushed>) {
-        self.is_flushing_left = false;
+    fn on_left_flushed(&mut self, flushed: Vec<Flushed>) {
+        self.flushing_left.clear();
         for (key, flushed) in flushed {
-            // Not where it was opened meanwhile, changed, and closed once more.
-            if !matches!(self.left.get(&key), Some(&Left::Unflushed(number)) if number <= up_to) {
-                continue;
+            match (self.left.get(&key), flushed) {
+                (Some(Left::Unflushed { .. }), Ok(())) => drop(self.left.remove(&key)),
+                (Some(Left::Unflushed { .. }), Err(error)) if error.code == Code::BlobSyncFailed => {
+                    self.left.insert(key, Left::Failed(error));
+                }
+                // It was removed meanwhile, or could not even be opened: then nothing is lost.
+                _ => {}
             }
-            match flushed {
-                Ok(()) => drop(self.left.remove(&key)),
-                Err(error) => drop(self.left.insert(key, Left::Failed(error))),
-            }
+        }
+        for (running, key, versions, create) in std::mem::take(&mut self.behind_left) {
+            self.begin_open(running, key, versions, create);
         }
     }
 
@@ -611,9 +664,9 @@ impl Machine {
                 let synced = job_result(&slot, outcome);
                 self.on_root_synced(synced);
             }
-            NamesOp::FlushLeft { up_to, slot } => {
+            NamesOp::FlushLeft { slot } => {
                 let flushed = job_result(&slot, outcome);
-                self.on_left_flushed(up_to, flushed.unwrap_or_default());
+                self.on_left_flushed(flushed.unwrap_or_default());
             }
         }
     }

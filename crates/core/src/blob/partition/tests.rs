@@ -1,6 +1,7 @@
 //! What is done to names, call by call. Which names and files are taken for what, through the whole store, is in
 //! `tests/blob/names.rs` and `file_system.rs`.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +64,7 @@ impl Store {
     }
 
     fn remove_partition(&self) -> Result<()> {
-        remove_partition(&*self.fs, Path::new(ROOT), "one")
+        remove_partition(&*self.fs, Path::new(ROOT), "one", &mut HashSet::new())
     }
 }
 

@@ -1,14 +1,18 @@
 //! The store's directory: what is there when it is open, whom it is locked against, and what the system may say.
 
+use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringbolt_disk::sim::{Call, Fault, Sim};
 use ringbolt_disk::{Access, Buffer, Create, Fs, OpenOptions};
 
-use super::Root;
+use super::{Leaving, Root};
+use crate::blob::names::Key;
 use crate::blob::options::Options;
 use crate::error::{Code, Error, Result};
+use crate::format::blob::HOLD_CLEAN;
 
 const ROOT: &str = "/data/deep/store";
 const HOLD: &str = "/data/deep/store/.hold";
@@ -25,6 +29,11 @@ fn open(fs: &dyn Fs, options: &Options) -> Result<Root> {
 
 fn open_on(sim: &Sim) -> Result<Root> {
     open(&*sim.fs(), &Options::new(ROOT))
+}
+
+/// With nothing left unflushed by its own life, or something.
+fn leaving(is_durable: bool) -> Leaving {
+    Leaving { is_durable, flushed: None }
 }
 
 fn refused(sim: &Sim) -> Error {
@@ -103,7 +112,7 @@ fn one_process_has_the_store_and_the_others_are_told_which() {
     assert_eq!(error.path.as_deref(), Some(Path::new(HOLD)));
     assert!(other.now().since(before) >= options.lock_timeout);
 
-    hold.close(&*owner, true);
+    hold.close(&*owner, &leaving(true));
     open(&*other, &options).expect("it is free");
 }
 
@@ -112,7 +121,7 @@ fn who_left_the_store_is_not_blamed_for_the_next() {
     // commonware-runtime locks the file and writes nothing into it.
     for is_durable in [false, true] {
         let sim = Sim::new(1);
-        open_on(&sim).expect("opens").close(&*sim.fs(), is_durable);
+        open_on(&sim).expect("opens").close(&*sim.fs(), &leaving(is_durable));
         nobody_is_blamed(&sim);
     }
 }
@@ -140,15 +149,17 @@ fn who_does_not_want_the_store_any_more_does_not_wait_for_it() {
 }
 
 #[test]
-fn a_store_is_settled_where_it_is_new_or_was_closed_with_everything_durable() {
+fn a_store_is_settled_where_it_is_empty_or_was_closed_with_everything_durable() {
     let sim = Sim::new(1);
     let is_settled = |is_durable| {
         let root = open_on(&sim).expect("opens");
         let is_settled = root.is_settled;
-        root.close(&*sim.fs(), is_durable);
+        root.close(&*sim.fs(), &leaving(is_durable));
         is_settled
     };
-    assert!(is_settled(true), "it is new");
+    assert!(is_settled(false), "it is new");
+    assert!(is_settled(true), "it is empty");
+    sim.write_file(Path::new(ROOT).join("one/00"), b"");
     assert!(is_settled(true));
     assert!(is_settled(false));
     assert!(!is_settled(true), "something was left unflushed");
@@ -160,8 +171,43 @@ fn a_store_is_settled_where_it_is_new_or_was_closed_with_everything_durable() {
     drop(held);
 
     let sim = Sim::new(1);
-    sim.make_dir(ROOT);
+    sim.write_file(Path::new(ROOT).join("one/00"), b"");
     assert!(!open_on(&sim).expect("opens").is_settled, "nobody knows who was here");
+}
+
+#[test]
+fn a_store_that_was_not_settled_is_closed_clean_only_where_each_of_its_blobs_was_flushed() {
+    let sim = Sim::new(1);
+    for blob in ["one/00", "one/01", "two/00", "two/no name"] {
+        sim.write_file(Path::new(ROOT).join(blob), b"");
+    }
+    let key = |partition: &str, name| Arc::new(Key::new(partition.to_owned(), vec![name]).expect("a name"));
+    let all = [key("one", 0), key("one", 1), key("two", 0)];
+    for count in 0..=all.len() {
+        let root = open_on(&sim).expect("opens");
+        assert!(!root.is_settled, "{count}");
+        let flushed = Some(all[..count].iter().cloned().collect());
+        root.close(&*sim.fs(), &Leaving { is_durable: true, flushed });
+    }
+    assert!(open_on(&sim).expect("opens").is_settled, "all of them were");
+}
+
+#[test]
+fn the_lock_of_a_file_that_lost_its_name_is_not_the_stores() {
+    let sim = Sim::new(1);
+    let (first, second, third) = (sim.disk().fs, sim.disk().fs, sim.disk().fs);
+    let held = RefCell::new(Some(open(&*first, &Options::new(ROOT)).expect("opens")));
+    let made_again = RefCell::new(None);
+    // While the second waits, the store is removed, and made again by a third.
+    let look = || {
+        if held.take().is_some() {
+            sim.remove_file(HOLD);
+            *made_again.borrow_mut() = Some(open(&*third, &Options::new(ROOT)).expect("opens"));
+        }
+        true
+    };
+    let error = super::open(&*second, &Options::new(ROOT), &look).expect_err("the third has it");
+    assert_eq!((error.code, error.pid), (Code::BlobStoreLocked, Some(third.pid())), "{error:?}");
 }
 
 #[test]
@@ -171,6 +217,20 @@ fn a_killed_process_leaves_the_store_free() {
     sim.kill();
     open(&*sim.disk().fs, &Options::new(ROOT)).expect("it is free");
     drop(hold);
+}
+
+#[test]
+fn a_store_whose_owner_was_killed_is_not_clean_though_there_was_no_room_to_say_who_it_was() {
+    // Of a write that fails any part may be there.
+    for seed in 0..20 {
+        let sim = Sim::new(seed);
+        sim.write_file(Path::new(ROOT).join("one/00"), b"");
+        sim.write_file(HOLD, HOLD_CLEAN);
+        sim.fail(Fault::new(Call::Write).errno(ENOSPC).named(".hold"));
+        assert!(open_on(&sim).expect("opens").is_settled);
+        sim.kill();
+        assert!(!open_on(&sim).expect("opens").is_settled, "seed {seed}");
+    }
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! A store whose engine is worked by hand.
+
+use std::io;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ringbolt_disk::sim::Sim;
+use ringbolt_disk::{Backend, Buffer, Done, Engine, Fs, OnDone, Op, Outcome, SharedDisk, Token};
+
+use super::{State, Store};
+use crate::blob::options::Options;
+use crate::blob::{Answer, BlobRequest, Finished, Request};
+use crate::error::Code;
+
+/// What was submitted and not carried out, in this order.
+type Ops = Arc<Mutex<Vec<(Token, Op)>>>;
+
+struct Held(Ops);
+
+impl Engine for Held {
+    fn submit(&self, ops: &mut Vec<(Token, Op)>) {
+        self.0.lock().expect("nobody panicked").append(ops);
+    }
+}
+
+/// A store, its operations, and whom to tell of their ends.
+struct ByHand {
+    store: Store,
+    news: Receiver<()>,
+    fs: Arc<dyn Fs>,
+    ops: Ops,
+    on_done: OnDone,
+}
+
+impl ByHand {
+    fn open() -> Self {
+        let (fs, ops) = (Sim::new(1).fs(), Ops::default());
+        let (give, given) = channel();
+        let held = Arc::clone(&ops);
+        let engine = move |_, on_done| {
+            give.send(on_done).expect("it is waited for");
+            Ok(Box::new(Held(held)) as Box<dyn Engine>)
+        };
+        let disk = SharedDisk { fs: Arc::clone(&fs), engine: Box::new(engine), backend: Backend::Sim };
+        let (told, news) = channel();
+        let listener = Box::new(move || told.send(()).unwrap_or_default());
+        let store = Store::open(Options::new("/store"), disk, listener);
+        let on_done = given.recv().expect("the engine is built");
+        let hand = Self { store, news, fs, ops, on_done };
+        hand.wait(|state| matches!(state, State::Open { .. }));
+        hand
+    }
+
+    fn wait(&self, is_so: impl Fn(&State) -> bool) {
+        while !is_so(&self.store.state()) {
+            self.news.recv_timeout(Duration::from_mins(1)).expect("something happens");
+        }
+    }
+
+    fn take_ops(&self) -> Vec<(Token, Op)> {
+        std::mem::take(&mut *self.ops.lock().expect("nobody panicked"))
+    }
+
+    fn carry_out(&self, (token, op): (Token, Op)) -> Done {
+        let outcome = match op {
+            Op::Job(job) => job(&*self.fs).map(Outcome::Job),
+            Op::Sync { file } => self.fs.sync(&file).map(|()| Outcome::Synced),
+            other => panic!("{other:?} was not asked for"),
+        };
+        Done { token, outcome, buffer: None }
+    }
+
+    fn tell(&self, mut done: Vec<Done>) {
+        let mut next = Vec::new();
+        (self.on_done)(&mut done, &mut next);
+        self.ops.lock().expect("nobody panicked").append(&mut next);
+    }
+
+    fn taken(&self) -> Vec<Finished> {
+        let mut finished = Vec::new();
+        self.store.take(&mut finished);
+        finished
+    }
+
+    fn blob(&self) -> u32 {
+        let (partition, name) = ("one".to_owned(), b"name".to_vec());
+        self.store.request(0, Request::Open { partition, name, versions: (0, 0), create: true });
+        loop {
+            self.tell(self.take_ops().into_iter().map(|op| self.carry_out(op)).collect());
+            match self.taken().pop().map(|finished| finished.result) {
+                None => {}
+                Some(Ok(Answer::Opened { blob, .. })) => return blob,
+                Some(other) => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_job_that_comes_to_nothing_ends_the_store_and_loses_no_completion() {
+    // Whose calls the job had is not known any more, so all are answered; and what completed along with it is counted, or
+    // the store would wait for it at its end.
+    let hand = ByHand::open();
+    let blob = hand.blob();
+    let work = BlobRequest::Write { offset: 0, buffer: Buffer::copy_of(b"data"), sync: false, cached: true };
+    hand.store.request(1, Request::Blob { blob, work });
+    hand.store.request(2, Request::Partitions);
+    hand.store.request(3, Request::Scan { partition: "one".to_owned() });
+    let mut ops = hand.take_ops().into_iter();
+    let (token, write) = ops.next().expect("it was submitted");
+    drop(write);
+    let error = ringbolt_disk::Error::of_std("job", "", &io::Error::from_raw_os_error(5));
+    let lost = Done { token, outcome: Err(error), buffer: None };
+    hand.tell(std::iter::once(lost).chain(ops.map(|op| hand.carry_out(op))).collect());
+    let mut told: Vec<_> = hand.taken().into_iter().map(|it| (it.id, it.result.map(drop))).collect();
+    told.sort_by_key(|told| told.0);
+    assert_eq!(told.iter().map(|told| told.0).collect::<Vec<_>>(), [1, 2, 3]);
+    for (_, result) in told {
+        assert_eq!(result.expect_err("all of them are told").code, Code::BlobStoreIo);
+    }
+    hand.store.request(4, Request::Partitions);
+    let refused = hand.taken().pop().expect("it is answered");
+    assert_eq!((refused.id, refused.result.expect_err("it closes").code), (4, Code::BlobStoreClosed));
+    hand.store.close();
+    hand.wait(|state| *state == State::Closed);
+}
