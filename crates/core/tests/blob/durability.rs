@@ -168,3 +168,24 @@ fn a_store_in_which_anything_is_not_durable_is_not_closed_clean() {
         assert_eq!(place.read(".hold") == b"clean\n", index == 0, "{index}");
     }
 }
+
+#[test]
+fn a_creation_that_failed_is_tried_again_but_for_a_flush_of_its_header() {
+    let sim = Sim::new(1);
+    let place = Place::Sim(sim.clone());
+    let mut desk = place.open();
+    // Once for the partition's directory, and once for the root.
+    for directory in ["one", "store"] {
+        sim.fail(Fault::new(Call::SyncDir).named(directory));
+        assert_eq!(code(desk.open("one", b"name")), Code::BlobSyncFailed);
+    }
+    desk.open("one", b"name").expect("its names are synced now");
+    let after = Place::Sim(sim.image().boot_with([], 1));
+    assert_eq!(after.read(format!("one/{NAME}")), Header { layout: Layout::V1, version: 0 }.encode());
+
+    sim.fail(Fault::new(Call::Sync));
+    assert_eq!(code(desk.open("one", b"other")), Code::BlobSyncFailed);
+    assert_eq!(code(desk.open("one", b"other")), Code::BlobPoisoned);
+    desk.remove("one", Some(b"other")).expect("removes");
+    desk.open("one", b"other").expect("it is another");
+}
