@@ -34,6 +34,7 @@
 //! | [`mod@tokio_ring`] | the log's driver on Linux: the `tokio-uring` crate |
 //! | [`mod@engine`] | the hot side for callers on many threads, and a [`Driver`] made of it |
 //! | [`mod@ring`] | the blob store's engine on Linux: our own loop on the `io-uring` crate |
+//! | [`mod@pool`] | the engine and the driver of both where there is no `io_uring`: a small pool of threads |
 //! | [`mod@sim`] | a disk in memory, from a seed: torn, lost, reordered, failing (feature `sim`, tests only) |
 
 pub mod buffer;
@@ -41,6 +42,7 @@ pub mod engine;
 pub mod error;
 mod job;
 pub mod os;
+pub mod pool;
 #[cfg(target_os = "linux")]
 mod probe;
 #[cfg(target_os = "linux")]
@@ -485,6 +487,8 @@ pub trait Fs: Send + Sync {
 pub enum Backend {
     /// Linux's `io_uring`.
     IoUring,
+    /// Positioned reads and writes on a pool of threads.
+    Threads,
     /// The simulator; tests only.
     #[cfg(feature = "sim")]
     Sim,
@@ -495,6 +499,7 @@ impl Backend {
     pub fn name(self) -> &'static str {
         match self {
             Self::IoUring => "io_uring",
+            Self::Threads => "threads",
             #[cfg(feature = "sim")]
             Self::Sim => "sim",
         }
