@@ -62,9 +62,10 @@ use std::time::Duration;
 pub use buffer::{Buffer, Pool};
 pub use engine::{Engine, EngineOptions, OnDone, SharedDisk};
 pub use error::{Error, Result};
+pub use os::file_system;
 #[cfg(target_os = "linux")]
 pub use os::{disk, shared_disk};
-pub use probe::{Choice, Preference, choose};
+pub use probe::{Choice, NewDisk, Preference, choose};
 
 /// Lengths cross between `u64` (on disk) and `usize` (in memory) all the time.
 const _: () = assert!(usize::BITS == 64, "ringbolt needs a 64-bit target");

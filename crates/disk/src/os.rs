@@ -550,6 +550,11 @@ fn uninterrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::
     }
 }
 
+/// The cold side of this system's disk.
+pub fn file_system() -> Arc<dyn Fs> {
+    Arc::new(OsFs)
+}
+
 // What only Linux has.
 
 /// The disk of this system: plain calls for what is cold, `io_uring` through the `tokio-uring` crate for what

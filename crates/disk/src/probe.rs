@@ -4,7 +4,11 @@
 //! sysctls are set, and a thread may be under a filter that others are not. The answer costs less than the directory
 //! syncs of the open that follows it.
 
-use crate::{Backend, Disk, Error, Result, SharedDisk, pool};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::os::file_system;
+use crate::{Backend, Disk, Error, Fs, Result, SharedDisk, pool};
 
 /// Which backend somebody wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +59,59 @@ impl Choice {
             Backend::IoUring => crate::os::shared_disk(),
             _ => pool::shared_disk(),
         }
+    }
+}
+
+/// A disk whose hot side is chosen by the service, on its own thread: to ask the kernel takes a moment. It is a [`Disk`]
+/// or a [`SharedDisk`] that there is already, or what a [`Preference`] comes to.
+pub struct NewDisk<D> {
+    /// The cold side: the same, whichever is chosen.
+    pub fs: Arc<dyn Fs>,
+    /// Chooses; answers the disk, and [`Choice::reason`].
+    pub choose: Box<dyn FnOnce() -> Result<(D, Option<String>)> + Send>,
+}
+
+impl<D: Send + 'static> NewDisk<D> {
+    fn ready(fs: &Arc<dyn Fs>, disk: D) -> Self {
+        Self { fs: Arc::clone(fs), choose: Box::new(move || Ok((disk, None))) }
+    }
+
+    fn preferred(preference: Preference, disk_of: fn(&Choice) -> D) -> Self {
+        let choose = move || {
+            let choice = choose(preference)?;
+            Ok((disk_of(&choice), choice.reason))
+        };
+        Self { fs: file_system(), choose: Box::new(choose) }
+    }
+}
+
+impl From<Disk> for NewDisk<Disk> {
+    fn from(disk: Disk) -> Self {
+        Self::ready(&disk.fs.clone(), disk)
+    }
+}
+
+impl From<SharedDisk> for NewDisk<SharedDisk> {
+    fn from(disk: SharedDisk) -> Self {
+        Self::ready(&disk.fs.clone(), disk)
+    }
+}
+
+impl From<Preference> for NewDisk<Disk> {
+    fn from(preference: Preference) -> Self {
+        Self::preferred(preference, Choice::disk)
+    }
+}
+
+impl From<Preference> for NewDisk<SharedDisk> {
+    fn from(preference: Preference) -> Self {
+        Self::preferred(preference, Choice::shared_disk)
+    }
+}
+
+impl<D> fmt::Debug for NewDisk<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NewDisk")
     }
 }
 
