@@ -34,6 +34,7 @@
 //! | [`mod@tokio_ring`] | the log's driver on Linux: the `tokio-uring` crate |
 //! | [`mod@engine`] | the hot side for callers on many threads, and a [`Driver`] made of it |
 //! | [`mod@ring`] | the blob store's engine on Linux: our own loop on the `io-uring` crate |
+//! | [`mod@probe`] | may we use `io_uring` here? a reason, not a bool; and what is used then |
 //! | [`mod@pool`] | the engine and the driver of both where there is no `io_uring`: a small pool of threads |
 //! | [`mod@sim`] | a disk in memory, from a seed: torn, lost, reordered, failing (feature `sim`, tests only) |
 
@@ -43,8 +44,7 @@ pub mod error;
 mod job;
 pub mod os;
 pub mod pool;
-#[cfg(target_os = "linux")]
-mod probe;
+pub mod probe;
 #[cfg(target_os = "linux")]
 pub mod ring;
 #[cfg(feature = "sim")]
@@ -64,6 +64,7 @@ pub use engine::{Engine, EngineOptions, OnDone, SharedDisk};
 pub use error::{Error, Result};
 #[cfg(target_os = "linux")]
 pub use os::{disk, shared_disk};
+pub use probe::{Choice, Preference, choose};
 
 /// Lengths cross between `u64` (on disk) and `usize` (in memory) all the time.
 const _: () = assert!(usize::BITS == 64, "ringbolt needs a 64-bit target");

@@ -57,7 +57,7 @@ impl OsFile {
     }
 
     /// A file of the caller's making, which no path leads to.
-    #[cfg(test)]
+    #[cfg(target_os = "linux")]
     pub(crate) fn of_descriptor(descriptor: OwnedFd, path: &str) -> File {
         File(FileKind::Os(Arc::new(Self::new(descriptor, path.into(), false))))
     }

@@ -440,8 +440,8 @@ fn many_engines_in_turn_leave_no_descriptor_and_no_thread_behind() {
 #[test]
 fn a_forbidden_ring_is_an_error_with_advice() {
     for (errno, advice) in [
-        (Errno::PERM, "forbidden here"),
-        (Errno::NOSYS, "this kernel has no io_uring"),
+        (Errno::PERM, "blocked by a seccomp filter"),
+        (Errno::NOSYS, "hidden by a seccomp filter"),
         (Errno::NOMEM, "RLIMIT_MEMLOCK"),
     ] {
         for (number, syscall) in [
