@@ -133,7 +133,7 @@ fn a_ring_is_tried_also_where_there_are_no_files_in_memory() {
 fn descriptors_that_are_used_up_are_a_reason() {
     in_a_child("descriptors_that_are_used_up_are_a_reason", || {
         let limits = getrlimit(Resource::Nofile);
-        let limit = |current| setrlimit(Resource::Nofile, Rlimit { current, ..limits.clone() }).unwrap();
+        let limit = |current| setrlimit(Resource::Nofile, Rlimit { current, ..limits }).unwrap();
         limit(Some(3));
         let (choice, refused) = (choose(Preference::Auto).unwrap(), choose(Preference::IoUring));
         limit(limits.current);

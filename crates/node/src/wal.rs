@@ -272,7 +272,7 @@ pub fn poll(wal: u32, mut status: BufferSlice<'_>) -> napi::Result<()> {
 pub struct NativeOpened {
     /// What runs the log.
     pub backend: String,
-    /// Why that is not io_uring, where it could not be had.
+    /// Why that is not `io_uring`, where it could not be had.
     pub backend_reason: Option<String>,
     /// How frames become durable, and past which cache, in words.
     pub durability: String,

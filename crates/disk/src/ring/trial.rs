@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use io_uring_07::{IoUring, Parameters, types};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::Errno;
 
 use super::request::{Accepted, Request, Verdict};
@@ -19,8 +19,11 @@ const DEPTH: usize = 64;
 /// A file in memory answers at once. A ring that does not within this is none.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Whether the kernel says so.
+type Has = fn(&Parameters) -> bool;
+
 /// What a kernel's `io_uring` can do, by the kernel's names.
-const FEATURES: [(&str, fn(&Parameters) -> bool); 12] = [
+const FEATURES: [(&str, Has); 12] = [
     ("single_mmap", Parameters::is_feature_single_mmap),
     ("nodrop", Parameters::is_feature_nodrop),
     ("submit_stable", Parameters::is_feature_submit_stable),
@@ -60,17 +63,14 @@ pub(crate) fn run() -> Result<Vec<&'static str>> {
 
 /// A file without a name: in memory, or where that is not to be had among the temporary ones.
 fn file() -> Result<File> {
-    match memfd_create("ringbolt-probe", MemfdFlags::CLOEXEC) {
-        Ok(descriptor) => Ok(OsFile::of_descriptor(descriptor, "memfd:ringbolt-probe")),
-        Err(_) => {
-            use rustix::fs::{Mode, OFlags, open};
-            let directory = std::env::temp_dir();
-            let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-            let opened = open(&directory, flags, Mode::RUSR | Mode::WUSR);
-            let descriptor = opened.map_err(|errno| Error::new("open", directory, errno.raw_os_error()))?;
-            Ok(OsFile::of_descriptor(descriptor, "a temporary file"))
-        }
+    if let Ok(descriptor) = memfd_create("ringbolt-probe", MemfdFlags::CLOEXEC) {
+        return Ok(OsFile::of_descriptor(descriptor, "memfd:ringbolt-probe"));
     }
+    let directory = std::env::temp_dir();
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let descriptor = open(&directory, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|errno| Error::new("open", directory, errno.raw_os_error()))?;
+    Ok(OsFile::of_descriptor(descriptor, "a temporary file"))
 }
 
 /// Do one operation through a ring that has no other.
