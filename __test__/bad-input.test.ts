@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
-import { BackendError, Wal, WalError } from '../src/index.js'
+import { Wal, WalError } from '../src/index.js'
 import { caught, child, collect, root, smallDisk, started, temporary, texts } from './helpers.js'
 
 const MiB = 1024 * 1024
@@ -142,14 +142,6 @@ test('without_create_a_missing_log_is_not_made', async () => {
   expect(existsSync(directory)).toBe(false)
   mkdirSync(directory)
   expect(await caught(Wal.open(directory, { create: false }))).toMatchObject({ code: 'ERR_WAL_NOT_FOUND' })
-})
-
-test('a_backend_that_cannot_be_had_is_refused_not_replaced', async () => {
-  const directory = join(temporary(), 'none')
-  const error = await caught(Wal.open(directory, { backend: 'threads' }))
-  expect(error).toBeInstanceOf(BackendError)
-  expect(error).toMatchObject({ code: 'ERR_BACKEND_UNAVAILABLE' })
-  expect(existsSync(directory)).toBe(false)
 })
 
 test('a_second_opener_in_the_same_process_is_told_who_holds_the_lock', async () => {

@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { expect, test } from 'vitest'
-import { BackendError, BlobStore, RingboltError } from '../src/index.js'
+import { BlobStore, RingboltError } from '../src/index.js'
 import { blobStore, bytes, newBlob, text } from './blobs.js'
 import { caught, child, root, started, temporary } from './helpers.js'
 
@@ -248,16 +248,6 @@ test('a_store_that_is_missing_is_not_made_without_create', async () => {
   expect(existsSync(directory)).toBe(false)
   await (await BlobStore.open(join(directory, 'deep', 'below'))).close()
   await (await BlobStore.open(join(directory, 'deep', 'below'), { create: false })).close()
-})
-
-test('a_backend_that_cannot_be_had_is_refused_not_replaced', async () => {
-  const directory = join(temporary(), 'none')
-  const error = await caught(BlobStore.open(directory, { backend: 'threads' }))
-  expect(error).toBeInstanceOf(BackendError)
-  expect(error).toMatchObject({ code: 'ERR_BACKEND_UNAVAILABLE' })
-  expect(existsSync(directory)).toBe(false)
-  const store = await blobStore({ backend: 'io_uring' })
-  expect([store.backend, store.backendReason]).toEqual(['io_uring', undefined])
 })
 
 test('a_second_opener_is_told_who_holds_the_lock_here_and_in_a_worker', async () => {

@@ -97,7 +97,8 @@ test('ten_thousand_opens_leave_no_file_no_thread_and_no_memory_behind', async ()
     temporary(),
     `
     const { readdirSync, readFileSync } = await import('node:fs')
-    const store = await BlobStore.open(directory)
+    // Few at a time, so that on the backend of threads all of those that it may have are there soon.
+    const store = await BlobStore.open(directory, { queueDepth: 4 })
     const cycle = async count => {
       for (let index = 0; index < count; index += 10) {
         await Promise.all(Array.from({ length: 10 }, async (_, name) => {

@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import {
   blobNameOf,
   blobRequest,
@@ -15,9 +15,13 @@ import {
 
 const largest = Number.MAX_SAFE_INTEGER
 
+beforeEach(() => void vi.stubEnv('RINGBOLT_BACKEND', ''))
+afterEach(() => void vi.unstubAllEnvs())
+
 test('what_is_left_out_has_the_documented_default', () => {
   expect(storeRequest('/a/b', undefined)).toEqual({
     directory: '/a/b',
+    backend: 'auto',
     layout: 'v1',
     queueDepth: 64,
     lockTimeoutMs: 250,

@@ -45,7 +45,7 @@ export async function texts(records: AsyncIterable<{ data: Uint8Array }>): Promi
 /**
  * What a test may need beside Node: `mount` and `loop` file systems (loop devices with ext4), `btrfs` on them,
  * `shutdown` of an ext4 as if the power went, `nbd` for devices that fail on request, `strace` for calls that do,
- * `limits` of another process to change, an ordinary `user` to become, much `memory`.
+ * `limits` of another process to change, an ordinary `user` to become, much `memory`, `seccomp` filters.
  */
 export type Capability =
   | 'mount'
@@ -57,6 +57,7 @@ export type Capability =
   | 'limits'
   | 'user'
   | 'memory'
+  | 'seccomp'
 
 /**
  * The test cannot go on without this capability. Where `RINGBOLT_REQUIRE` names it (`mount,memory`) that is a failure,

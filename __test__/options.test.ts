@@ -1,14 +1,20 @@
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { storeRequest } from '../src/blob-options.js'
 import { appendAck, lsnOf, openRequest, readRequest } from '../src/options.js'
 
 const wrongType = expect.objectContaining({ name: 'TypeError', code: 'ERR_INVALID_ARG_TYPE' })
 const outOfRange = expect.objectContaining({ name: 'RangeError', code: 'ERR_OUT_OF_RANGE' })
 
+// The tests themselves may run with a backend that the environment chose.
+beforeEach(() => void vi.stubEnv('RINGBOLT_BACKEND', ''))
+afterEach(() => void vi.unstubAllEnvs())
+
 test('what_is_left_out_has_the_documented_default', () => {
   expect(openRequest('/a/b', undefined)).toEqual({
     directory: '/a/b',
+    backend: 'auto',
     format: 'segments',
     sequences: 'strict',
     ack: 'durable',
@@ -75,16 +81,21 @@ test.each([
   expect(() => openRequest('/a', options)).toThrow(error)
 })
 
-test('a_backend_named_that_this_version_lacks_is_refused_with_the_reason', () => {
+test('the_environment_is_stronger_than_the_backend_asked_for', () => {
+  vi.stubEnv('RINGBOLT_BACKEND', 'threads')
+  expect(openRequest('/a', { backend: 'io_uring' }).backend).toBe('threads')
+  expect(storeRequest('/a', {}).backend).toBe('threads')
+  expect(() => openRequest('/a', { backend: 'uring' })).toThrow(outOfRange)
+  vi.stubEnv('RINGBOLT_BACKEND', 'uring')
   const error = expect.objectContaining({
-    name: 'BackendError',
-    code: 'ERR_BACKEND_UNAVAILABLE',
-    reason: expect.stringContaining('not have it yet'),
+    code: 'ERR_OUT_OF_RANGE',
+    message: expect.stringMatching(/RINGBOLT_BACKEND.*'auto', 'io_uring', 'threads'.*uring/),
   })
-  expect(() => openRequest('/a', { backend: 'threads' })).toThrow(error)
-  openRequest('/a', { backend: 'io_uring' })
-  // Arguments come first.
-  expect(() => openRequest('/a', { backend: 'threads', check: 1 })).toThrow(wrongType)
+  expect(() => openRequest('/a', {})).toThrow(error)
+  expect(() => storeRequest('/a', { backend: 'threads' })).toThrow(error)
+  vi.stubEnv('RINGBOLT_BACKEND', '')
+  expect(openRequest('/a', { backend: 'io_uring' }).backend).toBe('io_uring')
+  expect(openRequest('/a', {}).backend).toBe('auto')
 })
 
 test('an_lsn_is_a_safe_integer_or_a_bigint', () => {

@@ -7,7 +7,7 @@ import { root } from './helpers.js'
 /** From the top down. A file imports only from floors below its own. */
 const floors = [
   ['index'],
-  ['wal', 'key-value-wal', 'blob-store'],
+  ['wal', 'key-value-wal', 'blob-store', 'backends'],
   ['blob-handle', 'blob-figures'],
   ['collected', 'entry', 'figures', 'whole-log', 'blob', 'blob-streams'],
   ['records', 'store'],

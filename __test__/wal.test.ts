@@ -221,14 +221,6 @@ test('a_directory_may_be_relative_or_a_url_and_its_parents_are_made', async () =
   expect(await texts(wal.read())).toEqual(['a'])
 })
 
-test('the_backend_named_is_the_one_that_runs', async () => {
-  for (const backend of ['auto', 'io_uring'] as const) {
-    await using wal = await Wal.open(temporary(), { backend })
-    expect(wal.backend).toBe('io_uring')
-    expect(wal.backendReason).toBeUndefined()
-  }
-})
-
 test.each(['auto', 'dsync', 'fdatasync'] as const)('sync %s keeps everything', async sync => {
   const directory = temporary()
   for (const directIo of [true, false]) {

@@ -5,13 +5,13 @@ import { invalidArgType, outOfRange } from './argument-errors.js'
 import { nameInvalid, offsetOverflow, partitionNameInvalid } from './blob-errors.js'
 import {
   type Backend,
+  backendOf,
   booleanOf,
   directoryOf,
   integerOf,
   millisecondsMax,
   objectOf,
   oneOf,
-  refuseThreads,
   signalOf,
 } from './options.js'
 import { byteLengthOf, bytesOf } from './staging.js'
@@ -19,8 +19,9 @@ import { byteLengthOf, bytesOf } from './staging.js'
 /** How to open a store of blobs. Each is optional. */
 export interface BlobStoreOptions {
   /**
-   * What runs the store. A named backend is honoured or refused (`ERR_BACKEND_UNAVAILABLE`). This version has
-   * `'io_uring'` only, which is what `'auto'` takes.
+   * What runs the store. `'auto'` takes `'io_uring'` where it can be had, else `'threads'`, and says why
+   * (`backendReason`). A named backend is honoured or refused (`ERR_BACKEND_UNAVAILABLE`). The environment variable
+   * `RINGBOLT_BACKEND` is stronger than this.
    *
    * @defaultValue `'auto'`
    */
@@ -159,6 +160,7 @@ const versionMax = 0xffff
 /** Options of a store with nothing left out. */
 export interface StoreRequest {
   readonly directory: string
+  readonly backend: 'auto' | Backend
   readonly layout: 'v1' | 'v0'
   readonly queueDepth: number
   readonly lockTimeoutMs: number
@@ -171,9 +173,9 @@ export interface StoreRequest {
 export function storeRequest(directory: unknown, options: unknown): StoreRequest {
   const path = directoryOf(directory)
   const given = objectOf<keyof BlobStoreOptions>('options', options)
-  const backend = oneOf('options.backend', given.backend, ['auto', 'io_uring', 'threads'], 'auto')
-  const request: StoreRequest = {
+  return {
     directory: path,
+    backend: backendOf(given.backend),
     layout: oneOf('options.layout', given.layout, ['v1', 'v0'], 'v1'),
     queueDepth: integerOf('options.queueDepth', given.queueDepth, 1, 4096, 64),
     lockTimeoutMs: integerOf('options.lockTimeoutMs', given.lockTimeoutMs, 0, millisecondsMax, 250),
@@ -181,8 +183,6 @@ export function storeRequest(directory: unknown, options: unknown): StoreRequest
     fileMode: integerOf('options.fileMode', given.fileMode, 0, 0o777, 0o600),
     signal: signalOf('options.signal', given.signal),
   }
-  refuseThreads(backend)
-  return request
 }
 
 /** A partition's name. */

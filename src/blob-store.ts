@@ -74,7 +74,7 @@ export class BlobStore implements AsyncDisposable {
 
   /** Why it is not `io_uring`, where `'auto'` took something else. */
   get backendReason(): string | undefined {
-    return undefined
+    return this.#store.backendReason
   }
 
   /** Whether {@link BlobStore.close} was called. */

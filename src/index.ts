@@ -4,6 +4,7 @@
  * @packageDocumentation
  */
 
+export { type Backends, backends } from './backends.js'
 export type { BlobLatency, BlobStats } from './blob-figures.js'
 export { BlobHandle } from './blob-handle.js'
 export type {

@@ -429,7 +429,7 @@ export class KeyValueWal implements AsyncDisposable {
    * ```
    */
   get backendReason(): string | undefined {
-    return undefined
+    return this.#log.opened.backendReason ?? undefined
   }
 
   /**

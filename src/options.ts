@@ -4,7 +4,6 @@
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { invalidArgType, outOfRange } from './argument-errors.js'
-import { BackendError } from './errors.js'
 
 /** When a promise of `append` resolves: `'durable'` once a power cut cannot take it, `'written'` once a crash of the process cannot. */
 export type Ack = 'durable' | 'written'
@@ -15,8 +14,9 @@ export type Backend = 'io_uring' | 'threads'
 /** How to open a log. Each is optional. */
 export interface WalOptions {
   /**
-   * What runs the log. A named backend is honoured or refused (`ERR_BACKEND_UNAVAILABLE`). This version has
-   * `'io_uring'` only, which is what `'auto'` takes.
+   * What runs the log. `'auto'` takes `'io_uring'` where it can be had, else `'threads'`, and says why
+   * (`backendReason`). A named backend is honoured or refused (`ERR_BACKEND_UNAVAILABLE`). The environment variable
+   * `RINGBOLT_BACKEND` is stronger than this.
    *
    * @defaultValue `'auto'`
    */
@@ -166,6 +166,7 @@ export const firstNumberOf = (format: Format): 0 | 1 => (format === 'entries' ? 
 /** Options with nothing left out. */
 export interface OpenRequest {
   readonly directory: string
+  readonly backend: 'auto' | Backend
   readonly format: Format
   /** Of a key-value log. */
   readonly sequences: Sequences
@@ -217,9 +218,9 @@ export function sequencesOf(options: unknown): Sequences {
 type Common = Omit<OpenRequest, 'format' | 'sequences' | 'segmentBytes' | 'directIo'>
 
 function commonRequest(directory: string, given: Given<keyof WalOptions>): Common {
-  const backend = oneOf('options.backend', given.backend, ['auto', 'io_uring', 'threads'], 'auto')
-  const request: Common = {
+  return {
     directory,
+    backend: backendOf(given.backend),
     createOnly: false,
     ack: ackOf('options.ack', given.ack, 'durable'),
     create: booleanOf('options.create', given.create, true),
@@ -238,18 +239,14 @@ function commonRequest(directory: string, given: Given<keyof WalOptions>): Commo
     onProgress: functionOf('options.onProgress', given.onProgress),
     signal: signalOf('options.signal', given.signal),
   }
-  refuseThreads(backend)
-  return request
 }
 
-/** @throws BackendError if what this version does not have was named. */
-export function refuseThreads(backend: 'auto' | Backend): void {
-  if (backend !== 'threads') return
-  throw new BackendError(
-    'ERR_BACKEND_UNAVAILABLE',
-    "the backend 'threads' cannot be had: this version of ringbolt does not have it yet; use 'io_uring' or 'auto'",
-    { reason: 'this version does not have it yet' },
-  )
+/** Which backend is wanted: what the environment says, else the option. */
+export function backendOf(option: unknown): 'auto' | Backend {
+  const wanted = oneOf('options.backend', option, ['auto', 'io_uring', 'threads'], 'auto')
+  // Empty is how a variable is unset where it cannot be removed.
+  const stronger = process.env['RINGBOLT_BACKEND'] || undefined
+  return oneOf('process.env.RINGBOLT_BACKEND', stronger, ['auto', 'io_uring', 'threads'], wanted)
 }
 
 /** Which records to read, checked. `undefined` stands for the oldest kept and the newest durable one. */

@@ -42,7 +42,8 @@ export class Store implements Watcher {
   /** How to make an answer of what core says, by the number of the call, where it says more than "done". */
   readonly #makers = new Map<number, (answer: NativeBlobAnswer) => Outcome>()
 
-  #backend: string | undefined
+  /** What runs it, and why not `io_uring`. */
+  #backend: readonly string[] = []
   #opening: Settle<Store> | undefined
   #closing: Deferred<void> | undefined
   #ended = false
@@ -75,7 +76,11 @@ export class Store implements Watcher {
 
   get backend(): string {
     // Nobody gets a store before it is open.
-    return this.#backend as string
+    return this.#backend[0] as string
+  }
+
+  get backendReason(): string | undefined {
+    return this.#backend[1]
   }
 
   get isClosed(): boolean {
@@ -174,7 +179,7 @@ export class Store implements Watcher {
     }
     const state = news[0]
     if (this.#opening !== undefined && state === State.open) {
-      this.#backend = native.storeBackend(this.id) as string
+      this.#backend = native.storeBackend(this.id)
       this.#opening.resolve(this)
       this.#opening = undefined
     }
@@ -201,7 +206,7 @@ export class Store implements Watcher {
     if (this.#closing === undefined) this.#beginToClose()
     this.#ended = true
     const failure = native.storeFailure(this.id) as Failure | null
-    if (this.#backend !== undefined) this.#lastStats = native.storeStats(this.id)
+    if (this.#backend.length > 0) this.#lastStats = native.storeStats(this.id)
     native.release(this.id)
     forget(this.id)
     if (this.#calls.count > 0) {

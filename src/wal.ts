@@ -498,7 +498,7 @@ export class Wal implements AsyncDisposable {
    * ```
    */
   get backendReason(): string | undefined {
-    return undefined
+    return this.#log.opened.backendReason ?? undefined
   }
 
   /**

@@ -191,6 +191,20 @@ impl Error {
         })
     }
 
+    /// What runs operations cannot be had.
+    pub(crate) fn backend_unavailable(error: ringbolt_disk::Error) -> Self {
+        let reason = error.to_string();
+        let advice = if error.syscall.starts_with("io_uring") {
+            "; the backends 'auto' and 'threads' do without io_uring"
+        } else {
+            ""
+        };
+        Self::of_disk(Code::BackendUnavailable, "starting the backend", error).with(|details| {
+            details.message.push_str(advice);
+            details.reason = Some(reason);
+        })
+    }
+
     /// The same with more on it.
     #[must_use]
     pub fn with(mut self, add: impl FnOnce(&mut Details)) -> Self {

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "planted")]
 
+#[macro_use]
+mod backends;
 #[path = "blob/desk.rs"]
 mod desk;
 #[path = "blob/durability.rs"]

@@ -1,4 +1,7 @@
-//! The log on the machine's own disk: the same service, on its own thread, over the ring.
+//! The log on the machine's own disk: the same service, on its own thread, on each backend.
+
+#[macro_use]
+mod backends;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -6,6 +9,17 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
 use ringbolt_core::wal::{self, Handle, Options, Phase, Records, Run, Source, Status, Verdict};
+use ringbolt_disk::Disk;
+
+/// A disk of this machine.
+type System = fn() -> Disk;
+
+on_each_backend! { disk:
+    records_over_several_segments_are_there_after_a_close
+    a_close_asked_for_while_the_log_opens_is_heard
+    a_log_is_read_and_checked_beside_its_writer
+    a_log_is_read_without_the_right_to_write
+}
 
 /// A log, and a place to wait for its news.
 struct Log {
@@ -14,18 +28,18 @@ struct Log {
 }
 
 impl Log {
-    fn open(directory: &Path) -> Self {
-        Self::open_with(Options { segment_bytes: 1 << 20, ..Options::new(directory) })
+    fn open(system: System, directory: &Path) -> Self {
+        Self::open_with(system, Options { segment_bytes: 1 << 20, ..Options::new(directory) })
     }
 
-    fn open_with(options: Options) -> Self {
+    fn open_with(system: System, options: Options) -> Self {
         let news = Arc::new((Mutex::new(false), Condvar::new()));
         let told = news.clone();
         let listener = Box::new(move || {
             *told.0.lock().expect("not poisoned") = true;
             told.1.notify_all();
         });
-        let log = Self { handle: Handle::open(options, ringbolt_disk::disk(), listener), news };
+        let log = Self { handle: Handle::open(options, system(), listener), news };
         log.wait(|status| status.phase != Phase::Opening);
         assert_eq!(log.handle.failure().map(|error| error.to_string()), None);
         log
@@ -50,11 +64,10 @@ impl Log {
     }
 }
 
-#[test]
-fn records_over_several_segments_are_there_after_a_close() {
+fn records_over_several_segments_are_there_after_a_close(system: System) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("log");
-    let log = Log::open(&path);
+    let log = Log::open(system, &path);
     for lsn in 1..=2000_u64 {
         log.submit(lsn, &[&vec![lsn as u8; 1 + lsn as usize * 7 % 5000]]);
         if lsn % 7 == 0 {
@@ -66,9 +79,10 @@ fn records_over_several_segments_are_there_after_a_close() {
     log.handle.close();
     log.handle.join();
     assert_eq!(log.handle.failure().map(|error| error.to_string()), None);
-    let log = Log::open(&path);
+    let log = Log::open(system, &path);
     let opened = log.handle.opened().expect("open");
     assert!(opened.recovery.clean_shutdown);
+    assert_eq!(opened.backend, system().backend);
     assert_eq!((opened.recovery.records, opened.last_lsn), (2000, 2000));
     let mut reader = log.handle.read(1, u64::MAX).expect("reads");
     let mut lsn = 0_u64;
@@ -84,12 +98,11 @@ fn records_over_several_segments_are_there_after_a_close() {
     assert_eq!(lsn, 2000);
 }
 
-#[test]
-fn a_close_asked_for_while_the_log_opens_is_heard() {
+fn a_close_asked_for_while_the_log_opens_is_heard(system: System) {
     let directory = tempfile::tempdir().expect("a directory");
     for _ in 0..20 {
         let options = Options::new(directory.path().join("log"));
-        let handle = Handle::open(options, ringbolt_disk::disk(), Box::new(|| {}));
+        let handle = Handle::open(options, system(), Box::new(|| {}));
         handle.close();
         handle.join();
         assert_eq!(handle.failure().map(|error| error.to_string()), None);
@@ -111,15 +124,15 @@ fn follow(source: &mut dyn Source, mut next: u64) -> u64 {
     next
 }
 
-#[test]
-fn a_log_is_read_and_checked_beside_its_writer() {
+fn a_log_is_read_and_checked_beside_its_writer(system: System) {
     // Goal: direct I/O on both sides, or the page cache on the writer's, shows a reader whole frames and never a hole.
     // Method: a writer on its own thread, over several segments; a reader that follows, and one check after another.
     for direct_io in [true, false] {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
-        let log = Log::open_with(Options { segment_bytes: 1 << 20, direct_io, ..Options::new(&path) });
-        let fs = ringbolt_disk::disk().fs;
+        let log =
+            Log::open_with(system, Options { segment_bytes: 1 << 20, direct_io, ..Options::new(&path) });
+        let fs = system().fs;
         std::thread::scope(|threads| {
             threads.spawn(|| {
                 for lsn in 1..=3000_u64 {
@@ -146,12 +159,11 @@ fn a_log_is_read_and_checked_beside_its_writer() {
     }
 }
 
-#[test]
-fn a_log_is_read_without_the_right_to_write() {
+fn a_log_is_read_without_the_right_to_write(system: System) {
     // Goal: reading, checking and saving need no more than to read. Method: everything is read-only, and stays as it is.
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("log");
-    let log = Log::open(&path);
+    let log = Log::open(system, &path);
     for lsn in 1..=500_u64 {
         log.submit(lsn, &[&vec![lsn as u8; 1 + lsn as usize * 7 % 5000]]);
     }
@@ -175,7 +187,7 @@ fn a_log_is_read_without_the_right_to_write() {
         entries
     };
     let before = modified();
-    let fs = ringbolt_disk::disk().fs;
+    let fs = system().fs;
     let mut source = wal::read(fs.clone(), &path, None, None).expect("there is a log");
     assert_eq!(follow(&mut *source, 1), 501);
     let mut salvager = wal::salvage(fs.clone(), &path).expect("there is a log");

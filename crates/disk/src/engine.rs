@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::{Backend, Disk, Done, Driver, Fs, Op, Result, Time, Token, Waker};
+use crate::{Backend, Disk, Done, Driver, Fs, Op, Outcome, Result, Time, Token, Waker, WriteMode};
 
 /// Runs operations that any thread hands it. Where a [`Driver`] is asked for what is done, an engine tells: it
 /// calls its [`OnDone`] on a thread of its own.
@@ -61,10 +61,13 @@ impl fmt::Debug for SharedDisk {
     }
 }
 
-/// A [`Driver`] on an engine.
+/// A [`Driver`] on an engine. A lone write it does itself, on its own thread: on its way to another and back it would
+/// meet two more sleeps, and nothing else is waiting.
 pub struct EngineDriver {
     engine: Box<dyn Engine>,
     inbox: Arc<Inbox>,
+    /// What [`Engine::submit`] takes from; empty between two calls.
+    ops: Vec<(Token, Op)>,
 }
 
 /// What the engine's threads and wakers leave for the driver's thread.
@@ -80,6 +83,8 @@ struct News {
     done: Vec<Done>,
     /// Whether a wake is there to be taken.
     is_woken: bool,
+    /// Whether the driver's thread sleeps, and nobody has roused it yet. Only then is rousing it a system call.
+    is_asleep: bool,
 }
 
 impl Inbox {
@@ -88,9 +93,16 @@ impl Inbox {
         self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake(&self) {
-        self.lock().is_woken = true;
-        self.turn.notify_one();
+    /// Any thread: leave something, and rouse the driver's thread if it sleeps.
+    fn leave(&self, leave: impl FnOnce(&mut News)) {
+        let mut news = self.lock();
+        leave(&mut news);
+        let is_asleep = std::mem::take(&mut news.is_asleep);
+        // It needs the lock as soon as it is roused.
+        drop(news);
+        if is_asleep {
+            self.turn.notify_one();
+        }
     }
 }
 
@@ -101,23 +113,30 @@ impl EngineDriver {
     /// What building the engine answers.
     pub fn new(engine: NewEngine, options: EngineOptions) -> Result<Self> {
         let inbox = Arc::<Inbox>::default();
-        let leave = Arc::clone(&inbox);
-        let on_done: OnDone = Box::new(move |done, _| {
-            leave.lock().done.append(done);
-            leave.turn.notify_one();
-        });
-        Ok(Self { engine: engine(options, on_done)?, inbox })
+        let told = Arc::clone(&inbox);
+        let on_done: OnDone = Box::new(move |done, _| told.leave(|news| news.done.append(done)));
+        Ok(Self { engine: engine(options, on_done)?, inbox, ops: Vec::new() })
     }
 }
 
 impl Driver for EngineDriver {
     fn submit(&mut self, token: Token, op: Op) {
-        self.engine.submit(&mut vec![(token, op)]);
+        match op {
+            Op::Write { file, at, buffer, mode: WriteMode::Alone } => {
+                let outcome = file.os().write_durably(at, &buffer).map(|()| Outcome::Written);
+                self.inbox.lock().done.push(Done { token, outcome, buffer: Some(buffer) });
+            }
+            op => {
+                self.ops.push((token, op));
+                self.engine.submit(&mut self.ops);
+            }
+        }
     }
 
     fn wait(&mut self, until: Option<Time>, out: &mut Vec<Done>) {
         let mut news = self.inbox.lock();
         while news.done.is_empty() && !news.is_woken {
+            news.is_asleep = true;
             let woken = match until.map(|until| until.since(self.now())) {
                 None => self.inbox.turn.wait(news),
                 Some(left) if left.is_zero() => break,
@@ -128,13 +147,13 @@ impl Driver for EngineDriver {
             };
             news = woken.unwrap_or_else(PoisonError::into_inner);
         }
-        news.is_woken = false;
+        (news.is_woken, news.is_asleep) = (false, false);
         out.append(&mut news.done);
     }
 
     fn waker(&self) -> Waker {
         let inbox = Arc::clone(&self.inbox);
-        Waker::new(move || inbox.wake())
+        Waker::new(move || inbox.leave(|news| news.is_woken = true))
     }
 
     fn now(&self) -> Time {

@@ -34,6 +34,8 @@
 //! | [`mod@tokio_ring`] | the log's driver on Linux: the `tokio-uring` crate |
 //! | [`mod@engine`] | the hot side for callers on many threads, and a [`Driver`] made of it |
 //! | [`mod@ring`] | the blob store's engine on Linux: our own loop on the `io-uring` crate |
+//! | [`mod@probe`] | may we use `io_uring` here? a reason, not a bool; and what is used then |
+//! | [`mod@pool`] | the engine and the driver of both where there is no `io_uring`: a small pool of threads |
 //! | [`mod@sim`] | a disk in memory, from a seed: torn, lost, reordered, failing (feature `sim`, tests only) |
 
 pub mod buffer;
@@ -41,8 +43,8 @@ pub mod engine;
 pub mod error;
 mod job;
 pub mod os;
-#[cfg(target_os = "linux")]
-mod probe;
+pub mod pool;
+pub mod probe;
 #[cfg(target_os = "linux")]
 pub mod ring;
 #[cfg(feature = "sim")]
@@ -60,8 +62,10 @@ use std::time::Duration;
 pub use buffer::{Buffer, Pool};
 pub use engine::{Engine, EngineOptions, OnDone, SharedDisk};
 pub use error::{Error, Result};
+pub use os::file_system;
 #[cfg(target_os = "linux")]
 pub use os::{disk, shared_disk};
+pub use probe::{Choice, NewDisk, Preference, choose};
 
 /// Lengths cross between `u64` (on disk) and `usize` (in memory) all the time.
 const _: () = assert!(usize::BITS == 64, "ringbolt needs a 64-bit target");
@@ -485,6 +489,8 @@ pub trait Fs: Send + Sync {
 pub enum Backend {
     /// Linux's `io_uring`.
     IoUring,
+    /// Positioned reads and writes on a pool of threads.
+    Threads,
     /// The simulator; tests only.
     #[cfg(feature = "sim")]
     Sim,
@@ -495,6 +501,7 @@ impl Backend {
     pub fn name(self) -> &'static str {
         match self {
             Self::IoUring => "io_uring",
+            Self::Threads => "threads",
             #[cfg(feature = "sim")]
             Self::Sim => "sim",
         }

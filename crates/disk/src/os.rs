@@ -57,7 +57,7 @@ impl OsFile {
     }
 
     /// A file of the caller's making, which no path leads to.
-    #[cfg(test)]
+    #[cfg(target_os = "linux")]
     pub(crate) fn of_descriptor(descriptor: OwnedFd, path: &str) -> File {
         File(FileKind::Os(Arc::new(Self::new(descriptor, path.into(), false))))
     }
@@ -548,6 +548,11 @@ fn uninterrupted<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::
             result => return result,
         }
     }
+}
+
+/// The cold side of this system's disk.
+pub fn file_system() -> Arc<dyn Fs> {
+    Arc::new(OsFs)
 }
 
 // What only Linux has.

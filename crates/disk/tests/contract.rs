@@ -828,6 +828,19 @@ macro_rules! suite {
             })*
         }
 
+        /// And by the pool of threads.
+        #[cfg(target_os = "linux")]
+        mod on_the_pool {
+            $(#[test] fn $case() { super::os::run(super::os::threads, &std::env::temp_dir(), super::$case); })*
+        }
+
+        #[cfg(target_os = "linux")]
+        mod on_the_pool_on_tmpfs {
+            $(#[test] fn $case() {
+                super::os::run(super::os::threads, super::os::MEMORY.as_ref(), super::$case);
+            })*
+        }
+
         /// The simulated disk, in a few of its moods.
         #[cfg(feature = "sim")]
         mod on_sim {
@@ -922,8 +935,8 @@ mod simulated {
 /// What only the operating system can show.
 #[cfg(target_os = "linux")]
 mod os {
-    use ringbolt_disk::EngineOptions;
     use ringbolt_disk::os::{disk, shared_disk};
+    use ringbolt_disk::{EngineOptions, pool};
     use rustix::process::{Resource, getrlimit, setrlimit};
 
     use super::machine::lacks;
@@ -946,7 +959,13 @@ mod os {
         shared_disk().into_disk(EngineOptions { depth: 64, helpers: 1 })
     }
 
-    const SYSTEMS: [System; 2] = [log, shared];
+    /// With threads.
+    pub(crate) fn threads() -> Disk {
+        pool::disk()
+    }
+
+    const RINGS: [System; 2] = [log, shared];
+    const SYSTEMS: [System; 3] = [log, shared, threads];
 
     /// Run a case in a new directory on the file system of `base`.
     pub(crate) fn run<C: Fn(Disk, &Path) + Send + 'static>(system: System, base: &Path, case: C) {
@@ -959,7 +978,7 @@ mod os {
         watched(std::any::type_name::<C>(), move || case(system(), dir.path()));
     }
 
-    /// Run a case with both drivers on both kinds of file system.
+    /// Run a case with each driver on both kinds of file system.
     fn run_everywhere<C: Fn(Disk, &Path) + Copy + Send + 'static>(case: C) {
         for system in SYSTEMS {
             run(system, &std::env::temp_dir(), case);
@@ -1078,7 +1097,7 @@ mod os {
     fn a_refused_ring_is_an_error_with_advice() {
         in_a_child("os::a_refused_ring_is_an_error_with_advice", || {
             limit(Resource::Nofile, 3);
-            for system in SYSTEMS {
+            for system in RINGS {
                 let Err(error) = (system().driver)() else { panic!("it was to be had") };
                 assert_eq!((error.syscall, error.errno), ("io_uring_setup", Errno::MFILE.raw_os_error()));
                 assert!(error.to_string().contains("RLIMIT_NOFILE"), "{error}");
@@ -1090,7 +1109,7 @@ mod os {
     fn a_ring_that_finds_room_for_some_of_its_descriptors_fails_without_a_panic() {
         // Goal: the runtime has descriptors of its own. Method: one more each time, until it fits.
         in_a_child("os::a_ring_that_finds_room_for_some_of_its_descriptors_fails_without_a_panic", || {
-            for system in SYSTEMS {
+            for system in RINGS {
                 let fits = (3..100).any(|descriptors| {
                     limit(Resource::Nofile, descriptors);
                     match (system().driver)() {
@@ -1138,7 +1157,7 @@ mod os {
                 );
                 seen += 1;
             }
-            assert!(seen >= 5, "two files, two rings and an epoll at least, not {seen}");
+            assert!(seen >= 6, "three files, two rings and an epoll at least, not {seen}");
             drop(open);
         });
     }

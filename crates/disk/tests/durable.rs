@@ -19,13 +19,13 @@ use machine::lacks;
 use ringbolt_disk::os::{disk, shared_disk};
 use ringbolt_disk::{
     Buffer, Disk, Done, Driver, EngineOptions, File, Fs, GRAIN, Op, OpenOptions, Outcome, Result, Token,
-    WriteMode,
+    WriteMode, pool,
 };
 use rustix::io::Errno;
 
-/// Both of the system's disks: the log's driver, and the engine as one.
-fn disks() -> [Disk; 2] {
-    [disk(), shared_disk().into_disk(EngineOptions { depth: 64, helpers: 1 })]
+/// The system's disks: the log's driver, the engine as one, and the pool of threads.
+fn disks() -> [Disk; 3] {
+    [disk(), shared_disk().into_disk(EngineOptions { depth: 64, helpers: 1 }), pool::disk()]
 }
 
 /// Do one operation.

@@ -13,6 +13,7 @@ use napi_derive::napi;
 use ringbolt_core::Latency;
 use ringbolt_core::blob::{BlobRequest, Layout, Options, Request, State};
 
+use crate::backend::preference;
 use crate::error::{NativeFailure, number, whole};
 use crate::guard::guard;
 use crate::lifecycle::{self, with_store};
@@ -34,6 +35,8 @@ pub struct NativeStoreOptions {
     pub lock_timeout_ms: f64,
     /// Permission bits.
     pub file_mode: u32,
+    /// `auto`, or a backend's name.
+    pub backend: String,
 }
 
 impl NativeStoreOptions {
@@ -52,7 +55,10 @@ impl NativeStoreOptions {
 /// Start to open a store; returns its number, under which its news are announced.
 #[napi]
 pub fn open_store(environment: u32, options: NativeStoreOptions) -> napi::Result<u32> {
-    guard(|| lifecycle::open_store(environment, options.into_core()))
+    guard(|| {
+        let backend = preference(&options.backend);
+        lifecycle::open_store(environment, options.into_core(), backend)
+    })
 }
 
 /// Begin to close. The end shows in `takeFinished`.
@@ -61,12 +67,12 @@ pub fn close_store(store: u32) -> napi::Result<()> {
     with_store(store, OpenStore::close)
 }
 
-/// What runs an open store.
+/// What runs an open store, and why that is not `io_uring`, where it could not be had.
 #[napi]
-pub fn store_backend(store: u32) -> napi::Result<Option<String>> {
+pub fn store_backend(store: u32) -> napi::Result<Vec<String>> {
     with_store(store, |open| match open.core().state() {
-        State::Open { backend } => Some(backend.name().to_owned()),
-        _ => None,
+        State::Open { backend, reason } => std::iter::once(backend.name().to_owned()).chain(reason).collect(),
+        _ => Vec::new(),
     })
 }
 

@@ -33,6 +33,7 @@
 //! | `blob` | the blob store's functions |
 //! | `store` | an open store with what JavaScript has yet to hear of it |
 //! | `staging` | JavaScript's memory, lent to the kernel: the one room with unsafe code |
+//! | `backend` | what a service may be run by |
 //! | `reader` | records on their way to JavaScript, from the thread pool |
 //! | `verify` | checking a whole log, on the thread pool too |
 //! | `completion` | the one road back |
@@ -51,6 +52,7 @@
     allow(dead_code, reason = "`#[napi]` registers nothing in a test, so nobody calls it there")
 )]
 
+mod backend;
 mod blob;
 mod completion;
 mod error;

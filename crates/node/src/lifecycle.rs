@@ -19,6 +19,7 @@ use napi::bindgen_prelude::Function;
 use napi_derive::napi;
 use ringbolt_core::blob;
 use ringbolt_core::wal::handle::{self, Handle};
+use ringbolt_disk::Preference;
 
 use crate::completion::Road;
 use crate::guard::guard;
@@ -97,14 +98,14 @@ pub fn take_news(environment: u32) -> napi::Result<Vec<u32>> {
 }
 
 /// Start to open a log in this environment; returns its number.
-pub(crate) fn open_log(environment: u32, options: handle::Options) -> u32 {
-    run(environment, |_, tell| Service::Log(Handle::open(options, ringbolt_disk::disk(), Box::new(tell))))
+pub(crate) fn open_log(environment: u32, options: handle::Options, backend: Preference) -> u32 {
+    run(environment, |_, tell| Service::Log(Handle::open(options, backend, Box::new(tell))))
 }
 
 /// Start to open a store in this environment; returns its number.
-pub(crate) fn open_store(environment: u32, options: blob::Options) -> u32 {
+pub(crate) fn open_store(environment: u32, options: blob::Options, backend: Preference) -> u32 {
     run(environment, |loans, tell| {
-        let store = blob::Store::open(options, ringbolt_disk::shared_disk(), Box::new(tell));
+        let store = blob::Store::open(options, backend, Box::new(tell));
         Service::Store(OpenStore::new(store, loans))
     })
 }

@@ -60,7 +60,7 @@ pub fn open_whole_reader(
 ) -> NativeReader {
     let (from, to) = (from.map(whole), whole(to));
     NativeReader::ahead(move || {
-        let fs = ringbolt_disk::disk().fs;
+        let fs = ringbolt_disk::file_system();
         let source = if format == "entries" {
             key_value::read(fs, &directory, self::sequences(&sequences), from, to)
         } else {
@@ -74,7 +74,7 @@ pub fn open_whole_reader(
 #[napi]
 pub fn open_salvage(directory: String, format: String) -> NativeReader {
     NativeReader::ahead(move || {
-        let fs = ringbolt_disk::disk().fs;
+        let fs = ringbolt_disk::file_system();
         if format == "entries" {
             key_value::salvage(fs, &directory).map(|salvage| State::SalvageEntries(Box::new(salvage)))
         } else {

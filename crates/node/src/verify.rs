@@ -161,7 +161,7 @@ impl Task for Verify {
 
     fn compute(&mut self) -> napi::Result<Self::Output> {
         guard(|| {
-            let fs = ringbolt_disk::disk().fs;
+            let fs = ringbolt_disk::file_system();
             let progress = |bytes: u64, total: u64| {
                 self.watch.bytes.store(bytes, Ordering::Relaxed);
                 self.watch.total_bytes.store(total, Ordering::Relaxed);

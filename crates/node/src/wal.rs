@@ -10,6 +10,7 @@ use ringbolt_core::wal::handle::{
     Answer, Check, Format, Handle, Options, Phase, Records, Request, Run, Sequences, SyncMode,
 };
 
+use crate::backend::preference;
 use crate::error::{NativeFailure, number, whole};
 use crate::guard::guard;
 use crate::lifecycle::{self, with_log as with};
@@ -44,6 +45,8 @@ pub struct NativeWalOptions {
     pub sync_interval_ms: f64,
     /// Permission bits.
     pub file_mode: u32,
+    /// `auto`, or a backend's name.
+    pub backend: String,
 }
 
 impl NativeWalOptions {
@@ -84,7 +87,10 @@ pub(crate) fn sequences(name: &str) -> Sequences {
 /// Start to open a log; returns its number, under which its news are announced.
 #[napi]
 pub fn open_wal(environment: u32, options: NativeWalOptions) -> napi::Result<u32> {
-    guard(|| lifecycle::open_log(environment, options.into_core()))
+    guard(|| {
+        let backend = preference(&options.backend);
+        lifecycle::open_log(environment, options.into_core(), backend)
+    })
 }
 
 /// Hand over the first `length` bytes of `staging`: `count` records, each behind its length as a little-endian
@@ -266,6 +272,8 @@ pub fn poll(wal: u32, mut status: BufferSlice<'_>) -> napi::Result<()> {
 pub struct NativeOpened {
     /// What runs the log.
     pub backend: String,
+    /// Why that is not `io_uring`, where it could not be had.
+    pub backend_reason: Option<String>,
     /// How frames become durable, and past which cache, in words.
     pub durability: String,
     /// The oldest record kept.
@@ -312,6 +320,7 @@ pub fn opened(wal: u32) -> napi::Result<Option<NativeOpened>> {
         let recovery = opened.recovery;
         Some(NativeOpened {
             backend: opened.backend.name().to_owned(),
+            backend_reason: opened.backend_reason,
             durability: format!(
                 "{}; {}",
                 opened.durability,

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 
-use ringbolt_disk::{Backend, Done, Engine, EngineOptions, Fs, Op, Pool, SharedDisk, Token};
+use ringbolt_disk::{Backend, Done, Engine, EngineOptions, Fs, NewDisk, Op, Pool, SharedDisk, Token};
 
 use crate::blob::machine::{Config, Machine};
 use crate::blob::options::Options;
@@ -31,6 +31,8 @@ pub enum State {
     Open {
         /// What runs it.
         backend: Backend,
+        /// Why that is not the first choice, where it is not.
+        reason: Option<String>,
     },
     /// It could not be opened. Everything it held is let go of.
     Failed(Error),
@@ -83,7 +85,8 @@ impl std::fmt::Debug for Shared {
 
 impl Store {
     /// Start to open a store, on a thread of its own. `listener` tells when [`Store::state`] says how that went.
-    pub fn open(options: Options, disk: SharedDisk, listener: Listener) -> Self {
+    pub fn open(options: Options, disk: impl Into<NewDisk<SharedDisk>>, listener: Listener) -> Self {
+        let disk = disk.into();
         let pool = Arc::new(Pool::default());
         let inner = Inner {
             machine: Machine::new(Config::of(&options), Arc::clone(&pool)),
@@ -202,7 +205,7 @@ impl Drop for Store {
 
 impl Shared {
     /// The whole life, for a thread of its own.
-    fn live(self: Arc<Self>, disk: SharedDisk) {
+    fn live(self: Arc<Self>, disk: NewDisk<SharedDisk>) {
         let opened = catch_unwind(AssertUnwindSafe(|| self.open(disk)));
         let root = match opened.unwrap_or_else(|panic| Err(failure::bug(panic::message(&*panic)))) {
             Ok(root) => root,
@@ -221,24 +224,20 @@ impl Shared {
         self.set(State::Closed);
     }
 
-    fn open(self: &Arc<Self>, disk: SharedDisk) -> Result<Root> {
+    fn open(self: &Arc<Self>, disk: NewDisk<SharedDisk>) -> Result<Root> {
+        let (disk, reason) = (disk.choose)().map_err(Error::backend_unavailable)?;
         let SharedDisk { fs, engine, backend } = disk;
         let shared = Arc::clone(self);
         let on_done = move |done: &mut Vec<Done>, ops: &mut Vec<(Token, Op)>| shared.on_done(done, ops);
         let options = EngineOptions { depth: self.options.queue_depth, helpers: HELPERS };
         // Before the directory is touched: where it is not to be had, nothing is made.
-        let engine = engine(options, Box::new(on_done)).map_err(|error| {
-            let doing = format!("starting the {} backend", backend.name());
-            let reason = error.to_string();
-            Error::of_disk(Code::BackendUnavailable, &doing, error)
-                .with(|details| details.reason = Some(reason))
-        })?;
+        let engine = engine(options, Box::new(on_done)).map_err(Error::backend_unavailable)?;
         let root = root::open(&*fs, &self.options, &|| !self.inner().is_closing)?;
         if !root.is_settled {
             self.inner().machine.distrust();
         }
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = Some(engine);
-        self.set(State::Open { backend });
+        self.set(State::Open { backend, reason });
         Ok(root)
     }
 

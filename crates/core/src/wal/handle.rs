@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ringbolt_disk::{Backend, Disk};
+use ringbolt_disk::{Backend, Disk, NewDisk};
 
 use crate::error::{Code, Error, Result};
 use crate::format::{LogId, entry, frame, frame_bytes_max, record_bytes_max};
@@ -150,6 +150,8 @@ pub struct Opened {
     pub recovery: Recovery,
     /// What runs the log.
     pub backend: Backend,
+    /// Why that is not the first choice, where it is not.
+    pub backend_reason: Option<String>,
     /// The LSN of the oldest record kept.
     pub first_lsn: u64,
     /// The newest LSN in the log, durable.
@@ -327,7 +329,7 @@ pub struct Handle {
 impl Handle {
     /// Start the log's service on a thread of its own and return at once. [`Handle::status`] tells when it is
     /// open ([`Handle::opened`]) or could not be opened ([`Handle::failure`]).
-    pub fn open(options: Options, disk: Disk, listener: Listener) -> Self {
+    pub fn open(options: Options, disk: impl Into<NewDisk<Disk>>, listener: Listener) -> Self {
         let (handle, starting) = Self::stepped(options, disk, listener);
         let spawned =
             std::thread::Builder::new().name("ringbolt-wal".to_owned()).spawn(move || starting.run());
@@ -350,7 +352,8 @@ impl Handle {
     /// simulated disk do.
     ///
     /// [`Service::turn`]: crate::wal::Service::turn
-    pub fn stepped(options: Options, disk: Disk, listener: Listener) -> (Self, Starting) {
+    pub fn stepped(options: Options, disk: impl Into<NewDisk<Disk>>, listener: Listener) -> (Self, Starting) {
+        let disk = disk.into();
         let shared = Arc::new(Shared::new(options, disk.fs.clone(), listener));
         let starting = Starting::new(disk, shared.clone());
         (Self { shared, thread: Mutex::new(None) }, starting)

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use ringbolt_disk::{Backend, Disk, Done, Driver, File, Op, WriteMode};
+use ringbolt_disk::{Backend, Disk, Done, Driver, File, NewDisk, Op, WriteMode};
 
 use crate::error::{Code, Error, Result};
 use crate::panic;
@@ -19,7 +19,7 @@ use crate::wal::recovery;
 /// A service that is yet to be opened, on the thread that will run it.
 #[derive(Debug)]
 pub struct Starting {
-    disk: Disk,
+    disk: NewDisk<Disk>,
     shared: Arc<Shared>,
 }
 
@@ -34,7 +34,7 @@ pub struct Service {
 }
 
 impl Starting {
-    pub(crate) fn new(disk: Disk, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(disk: NewDisk<Disk>, shared: Arc<Shared>) -> Self {
         Self { disk, shared }
     }
 
@@ -66,24 +66,20 @@ impl Starting {
 
     fn try_open(self) -> Result<Service> {
         let Self { disk, shared } = self;
-        let driver = (disk.driver)().map_err(|error| {
-            let doing = format!("starting the {} backend", disk.backend.name());
-            let reason = error.to_string();
-            Error::of_disk(Code::BackendUnavailable, &doing, error)
-                .with(|details| details.reason = Some(reason))
-        })?;
+        let (disk, reason) = (disk.choose)().map_err(Error::backend_unavailable)?;
+        let driver = (disk.driver)().map_err(Error::backend_unavailable)?;
         let progress = |bytes, total| shared.progress(bytes, total);
         let check_wanted = || shared.check_wanted();
         let (opened, log, lock): (Opened, Box<dyn Machine>, File) = match shared.options.format {
             Format::Segments => {
                 let recovery::Opened { start, recovery, lock } =
                     recovery::open(&*disk.fs, &shared.options, &progress, &check_wanted)?;
-                (opened(disk.backend, &start, recovery), Box::new(Log::new(start)), lock)
+                (opened(disk.backend, reason, &start, recovery), Box::new(Log::new(start)), lock)
             }
             Format::Entries { sequences, file_bytes_max } => {
                 let key_value::Recovered { start, recovery, lock } =
                     key_value::recover(&*disk.fs, &shared.options, sequences, &progress, &check_wanted)?;
-                let opened = start.opened(disk.backend, recovery);
+                let opened = start.opened(disk.backend, reason, recovery);
                 (opened, Box::new(key_value::Log::new(start, file_bytes_max)), lock)
             }
         };
@@ -92,10 +88,16 @@ impl Starting {
     }
 }
 
-fn opened(backend: Backend, start: &crate::wal::log::Start, recovery: crate::wal::Recovery) -> Opened {
+fn opened(
+    backend: Backend,
+    backend_reason: Option<String>,
+    start: &crate::wal::log::Start,
+    recovery: crate::wal::Recovery,
+) -> Opened {
     Opened {
         recovery,
         backend,
+        backend_reason,
         first_lsn: start.head.first_lsn,
         last_lsn: start.next_lsn - 1,
         end: (start.segment.number, start.segment.tail),

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use ringbolt_core::Error;
 use ringbolt_core::blob::{Answer, BlobRequest, Finished, Layout, Options, Request, State, Store, Turned};
-use ringbolt_disk::Buffer;
 use ringbolt_disk::sim::Sim;
+use ringbolt_disk::{Buffer, SharedDisk};
 use tempfile::TempDir;
+
+/// A disk of this machine.
+pub(crate) type System = fn() -> SharedDisk;
 
 /// Where a store lies. Paths are relative to its directory.
 #[derive(Debug)]
 pub(crate) enum Place {
     Sim(Sim),
-    Real(TempDir),
+    Real(TempDir, System),
 }
 
 /// An open store.
@@ -26,10 +29,11 @@ pub(crate) enum Desk {
     Real(Store, Receiver<()>),
 }
 
-/// Try something on both disks.
+/// Try something on the simulated disk and on this machine's, on each backend.
 pub(crate) fn everywhere(test: impl Fn(&Place)) {
     test(&Place::sim());
-    test(&Place::real());
+    test(&Place::real(ringbolt_disk::shared_disk));
+    test(&Place::real(ringbolt_disk::pool::shared_disk));
 }
 
 impl Place {
@@ -37,22 +41,22 @@ impl Place {
         Self::Sim(Sim::new(1))
     }
 
-    pub(crate) fn real() -> Self {
-        Self::Real(tempfile::tempdir().expect("a directory"))
+    pub(crate) fn real(system: System) -> Self {
+        Self::Real(tempfile::tempdir().expect("a directory"), system)
     }
 
     /// An empty one on a disk of that kind.
     pub(crate) fn another(&self) -> Self {
         match self {
             Self::Sim(_) => Self::sim(),
-            Self::Real(_) => Self::real(),
+            Self::Real(_, system) => Self::real(*system),
         }
     }
 
     pub(crate) fn root(&self) -> PathBuf {
         match self {
             Self::Sim(_) => PathBuf::from("/data/store"),
-            Self::Real(directory) => directory.path().join("store"),
+            Self::Real(directory, _) => directory.path().join("store"),
         }
     }
 
@@ -64,7 +68,7 @@ impl Place {
         let path = self.path(path);
         match self {
             Self::Sim(sim) => sim.make_dir(path),
-            Self::Real(_) => std::fs::create_dir_all(path).expect("makes"),
+            Self::Real(..) => std::fs::create_dir_all(path).expect("makes"),
         }
     }
 
@@ -72,7 +76,7 @@ impl Place {
         let path = self.path(path);
         match self {
             Self::Sim(sim) => sim.write_file(path, bytes),
-            Self::Real(_) => {
+            Self::Real(..) => {
                 std::fs::create_dir_all(path.parent().expect("in the root")).expect("makes");
                 std::fs::write(path, bytes).expect("writes");
             }
@@ -83,7 +87,7 @@ impl Place {
         let path = self.path(path);
         match self {
             Self::Sim(sim) => sim.remove_file(path),
-            Self::Real(_) => std::fs::remove_file(path).expect("removes"),
+            Self::Real(..) => std::fs::remove_file(path).expect("removes"),
         }
     }
 
@@ -91,7 +95,7 @@ impl Place {
         let path = self.path(path);
         match self {
             Self::Sim(sim) => sim.disk().fs.remove_dir(&path).expect("removes"),
-            Self::Real(_) => std::fs::remove_dir(path).expect("removes"),
+            Self::Real(..) => std::fs::remove_dir(path).expect("removes"),
         }
     }
 
@@ -99,7 +103,7 @@ impl Place {
     pub(crate) fn exists(&self) -> bool {
         match self {
             Self::Sim(sim) => sim.disk().fs.stat(&self.root()).expect("looks").is_some(),
-            Self::Real(_) => self.root().exists(),
+            Self::Real(..) => self.root().exists(),
         }
     }
 
@@ -112,7 +116,7 @@ impl Place {
     pub(crate) fn read(&self, path: impl AsRef<Path>) -> Vec<u8> {
         match self {
             Self::Sim(sim) => sim.read_file(self.path(path)),
-            Self::Real(_) => std::fs::read(self.path(path)).expect("reads"),
+            Self::Real(..) => std::fs::read(self.path(path)).expect("reads"),
         }
     }
 
@@ -125,7 +129,7 @@ impl Place {
                 .into_iter()
                 .filter_map(|(path, bytes)| Some((path.strip_prefix(&root).ok()?.to_owned(), bytes)))
                 .collect(),
-            Self::Real(_) => files_under(&root),
+            Self::Real(..) => files_under(&root),
         };
         files.remove(Path::new(".hold"));
         files
@@ -146,11 +150,11 @@ impl Place {
     pub(crate) fn open_with(&self, options: Options) -> Result<Desk, Error> {
         match self {
             Self::Sim(sim) => Ok(Desk::Turned(Box::new(Turned::open(&options, sim.disk())?))),
-            Self::Real(_) => {
+            Self::Real(_, system) => {
                 let (told, news) = channel();
                 // Nobody listens any more where the desk is dropped.
                 let listener = Box::new(move || told.send(()).unwrap_or_default());
-                let store = Store::open(options, ringbolt_disk::shared_disk(), listener);
+                let store = Store::open(options, system(), listener);
                 wait(&news, || match store.state() {
                     State::Opening => ControlFlow::Continue(()),
                     State::Failed(error) => ControlFlow::Break(Some(error)),

@@ -12,8 +12,19 @@ use std::time::Duration;
 use ringbolt_core::Code;
 use ringbolt_core::blob::{Layout, Options};
 
-use crate::desk::Place;
+use crate::desk::{Place, System};
 use crate::names::{NAME, code, header};
+
+on_each_backend! { shared_disk:
+    what_is_no_regular_file_is_refused_at_once
+    a_link_in_a_partitions_place_is_not_followed
+    a_link_to_the_root_is_followed_and_the_lock_is_one
+    a_lock_file_that_is_none_never_blocks
+    names_that_are_not_text_are_skipped_and_go_with_their_partition
+    files_and_directories_get_the_permissions_asked_for
+    what_may_not_be_touched_is_told_with_the_systems_reason
+    a_blob_that_another_process_could_have_locked_is_waited_for_as_long_as_asked
+}
 
 fn make_fifo(path: &Path) {
     let made = Command::new("mkfifo").arg(path).status().expect("mkfifo runs");
@@ -24,9 +35,8 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it is there").permissions().mode() & 0o7777
 }
 
-#[test]
-fn what_is_no_regular_file_is_refused_at_once() {
-    let place = Place::real();
+fn what_is_no_regular_file_is_refused_at_once(system: System) {
+    let place = Place::real(system);
     place.make_dir("one");
     place.write("elsewhere", b"mine");
     let one = place.path("one");
@@ -54,9 +64,8 @@ fn what_is_no_regular_file_is_refused_at_once() {
     assert!(desk.partitions().is_empty());
 }
 
-#[test]
-fn a_link_in_a_partitions_place_is_not_followed() {
-    let place = Place::real();
+fn a_link_in_a_partitions_place_is_not_followed(system: System) {
+    let place = Place::real(system);
     place.write("real/6e616d65", header(Layout::V1, 0));
     symlink(place.path("real"), place.path("one")).expect("links");
     let before = place.files();
@@ -72,9 +81,8 @@ fn a_link_in_a_partitions_place_is_not_followed() {
     assert_eq!(place.files(), before);
 }
 
-#[test]
-fn a_link_to_the_root_is_followed_and_the_lock_is_one() {
-    let place = Place::real();
+fn a_link_to_the_root_is_followed_and_the_lock_is_one(system: System) {
+    let place = Place::real(system);
     let mut desk = place.open();
     desk.open("one", b"name").expect("makes");
     let link = place.path("link");
@@ -85,19 +93,17 @@ fn a_link_to_the_root_is_followed_and_the_lock_is_one() {
     assert_eq!(place.open_with(options).expect("opens").scan("one").expect("scans"), [b"name"]);
 }
 
-#[test]
-fn a_lock_file_that_is_none_never_blocks() {
+fn a_lock_file_that_is_none_never_blocks(system: System) {
     for make in [make_fifo, |path: &Path| symlink("/dev/null", path).expect("links")] {
-        let place = Place::real();
+        let place = Place::real(system);
         place.make_dir("");
         make(&place.path(".hold"));
         assert_eq!(code(place.open_with(place.options())), Code::BlobStoreIo);
     }
 }
 
-#[test]
-fn names_that_are_not_text_are_skipped_and_go_with_their_partition() {
-    let place = Place::real();
+fn names_that_are_not_text_are_skipped_and_go_with_their_partition(system: System) {
+    let place = Place::real(system);
     place.write(format!("one/{NAME}"), header(Layout::V1, 0));
     let not_text = OsStr::from_bytes(b"\xff\xfe");
     fs::write(place.path("one").join(not_text), b"").expect("writes");
@@ -113,10 +119,9 @@ fn names_that_are_not_text_are_skipped_and_go_with_their_partition() {
     assert_eq!(code(desk.remove("one", None)), Code::BlobPartitionCorrupt);
 }
 
-#[test]
-fn files_and_directories_get_the_permissions_asked_for() {
+fn files_and_directories_get_the_permissions_asked_for(system: System) {
     for (file_mode, directory_mode) in [(0o600, 0o700), (0o640, 0o750), (0o644, 0o755)] {
-        let place = Place::real();
+        let place = Place::real(system);
         let mut desk = place.open_with(Options { file_mode, ..place.options() }).expect("opens");
         desk.open("one", b"name").expect("makes");
         assert_eq!(mode(&place.path("one").join(NAME)), file_mode);
@@ -125,9 +130,8 @@ fn files_and_directories_get_the_permissions_asked_for() {
     }
 }
 
-#[test]
-fn what_may_not_be_touched_is_told_with_the_systems_reason() {
-    let place = Place::real();
+fn what_may_not_be_touched_is_told_with_the_systems_reason(system: System) {
+    let place = Place::real(system);
     place.write(format!("one/{NAME}"), header(Layout::V1, 0));
     let file = place.path("one").join(NAME);
     fs::set_permissions(&file, Permissions::from_mode(0o000)).expect("changes");
@@ -146,9 +150,8 @@ fn what_may_not_be_touched_is_told_with_the_systems_reason() {
     assert_eq!((removed.code, removed.errno), (Code::BlobOpenFailed, Some(13)));
 }
 
-#[test]
-fn a_blob_that_another_process_could_have_locked_is_waited_for_as_long_as_asked() {
-    let place = Place::real();
+fn a_blob_that_another_process_could_have_locked_is_waited_for_as_long_as_asked(system: System) {
+    let place = Place::real(system);
     place.write(format!("one/{NAME}"), header(Layout::V1, 0));
     let held = fs::File::open(place.path("one").join(NAME)).expect("opens");
     held.lock().expect("locks");

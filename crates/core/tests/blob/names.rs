@@ -372,7 +372,7 @@ fn a_store_that_somebody_has_open_is_not_opened_and_the_holder_is_told() {
         assert_eq!((error.code, error.path.clone()), (Code::BlobStoreLocked, Some(place.path(".hold"))));
         let holder = String::from_utf8(place.read(".hold")).expect("text");
         assert_eq!(error.pid, Some(holder.parse().expect("a number")));
-        if let Place::Real(_) = place {
+        if let Place::Real(..) = place {
             assert_eq!(error.pid, Some(std::process::id()));
         }
         place.write(".hold", b"nobody");

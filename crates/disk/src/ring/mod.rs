@@ -92,6 +92,7 @@ mod slots;
 mod state;
 #[cfg(test)]
 mod tests;
+pub(crate) mod trial;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

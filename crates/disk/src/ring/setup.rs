@@ -11,6 +11,14 @@ use crate::probe::{explained, must_know};
 /// of how many workers it starts for a thread's buffered writes and flushes.
 const ENTRIES: u32 = 256;
 
+/// What the kernel must know.
+const NEEDED: [(u8, &str); 4] = [
+    (opcode::Nop::CODE, "nop"),
+    (opcode::Read::CODE, "read"),
+    (opcode::Write::CODE, "write"),
+    (opcode::Fsync::CODE, "fsync"),
+];
+
 /// A flag of the ring that older kernels do not know.
 type Flag = fn(&mut io_uring_07::Builder);
 
@@ -58,11 +66,10 @@ fn try_out(builder: &io_uring_07::Builder) -> Result<IoUring> {
     let failed = |syscall| move |error: std::io::Error| explained(syscall, errno_of(&error));
     let ring = builder.build(ENTRIES).map_err(failed("io_uring_setup"))?;
     let mut probe = Probe::new();
-    let known = ring.submitter().register_probe(&mut probe).map(|()| {
-        let needed = [opcode::Nop::CODE, opcode::Read::CODE, opcode::Write::CODE, opcode::Fsync::CODE];
-        needed.into_iter().all(|code| probe.is_supported(code))
+    let unknown = ring.submitter().register_probe(&mut probe).map(|()| {
+        NEEDED.into_iter().filter(|&(code, _)| !probe.is_supported(code)).map(|(_, name)| name).collect()
     });
-    must_know(known)?;
+    must_know(unknown)?;
     ring.submitter().submit().map_err(failed("io_uring_enter"))?;
     Ok(ring)
 }

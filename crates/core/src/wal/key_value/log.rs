@@ -45,11 +45,17 @@ pub(crate) struct Start {
 
 impl Start {
     /// What the handle is told.
-    pub(crate) fn opened(&self, backend: Backend, recovery: Recovery) -> Opened {
+    pub(crate) fn opened(
+        &self,
+        backend: Backend,
+        backend_reason: Option<String>,
+        recovery: Recovery,
+    ) -> Opened {
         let last = self.files.last().expect("a log has a file");
         Opened {
             recovery,
             backend,
+            backend_reason,
             first_lsn: first_lsn(&self.files).unwrap_or(self.next_lsn),
             last_lsn: self.next_lsn - 1,
             end: (last.number, last.bytes),
