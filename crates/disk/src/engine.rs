@@ -2,7 +2,10 @@
 //! any engine makes: one thread's inbox for its completions.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 
 use crate::{Backend, Disk, Done, Driver, Fs, Op, Outcome, Result, Time, Token, Waker, WriteMode};
 
@@ -68,54 +71,53 @@ pub struct EngineDriver {
     inbox: Arc<Inbox>,
     /// What [`Engine::submit`] takes from; empty between two calls.
     ops: Vec<(Token, Op)>,
+    /// It does not go to another thread: wakes rouse the one that made it.
+    _of_this_thread: PhantomData<*const ()>,
 }
 
 /// What the engine's threads and wakers leave for the driver's thread.
-#[derive(Default)]
 struct Inbox {
-    news: Mutex<News>,
-    turn: Condvar,
-}
-
-#[derive(Default)]
-struct News {
     /// What is done and not collected. Its bound is what was submitted.
-    done: Vec<Done>,
-    /// Whether a wake is there to be taken.
-    is_woken: bool,
-    /// Whether the driver's thread sleeps, and nobody has roused it yet. Only then is rousing it a system call.
-    is_asleep: bool,
+    done: Mutex<Vec<Done>>,
+    /// Whether the thread is to look: somebody woke it, or left something. Set after that, and before the thread is
+    /// roused; taken by the thread before it looks, so whatever comes later sets it once more.
+    has_news: AtomicBool,
+    /// The driver's thread. It parks only after it has seen that there is no news, and looks again when it is roused,
+    /// so it does not matter who else parks on it, or takes its token.
+    thread: Thread,
 }
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, News> {
-        // A list of whole values and a flag: a panic elsewhere leaves nothing to repair.
-        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    fn done(&self) -> MutexGuard<'_, Vec<Done>> {
+        // A list of whole values: a panic elsewhere leaves nothing to repair.
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Any thread: leave something, and rouse the driver's thread if it sleeps.
-    fn leave(&self, leave: impl FnOnce(&mut News)) {
-        let mut news = self.lock();
-        leave(&mut news);
-        let is_asleep = std::mem::take(&mut news.is_asleep);
-        // It needs the lock as soon as it is roused.
-        drop(news);
-        if is_asleep {
-            self.turn.notify_one();
+    /// Any thread: end the sleep of the driver's, or the next one. A system call only where it sleeps.
+    fn wake(&self) {
+        if !self.has_news.swap(true, Ordering::AcqRel) {
+            self.thread.unpark();
         }
     }
 }
 
 impl EngineDriver {
-    /// A driver on what `engine` builds.
+    /// A driver on what `engine` builds, for the calling thread.
     ///
     /// # Errors
     /// What building the engine answers.
     pub fn new(engine: NewEngine, options: EngineOptions) -> Result<Self> {
-        let inbox = Arc::<Inbox>::default();
+        let inbox = Arc::new(Inbox {
+            done: Mutex::default(),
+            has_news: AtomicBool::new(false),
+            thread: std::thread::current(),
+        });
         let told = Arc::clone(&inbox);
-        let on_done: OnDone = Box::new(move |done, _| told.leave(|news| news.done.append(done)));
-        Ok(Self { engine: engine(options, on_done)?, inbox, ops: Vec::new() })
+        let on_done: OnDone = Box::new(move |done, _| {
+            told.done().append(done);
+            told.wake();
+        });
+        Ok(Self { engine: engine(options, on_done)?, inbox, ops: Vec::new(), _of_this_thread: PhantomData })
     }
 }
 
@@ -124,7 +126,8 @@ impl Driver for EngineDriver {
         match op {
             Op::Write { file, at, buffer, mode: WriteMode::Alone } => {
                 let outcome = file.os().write_durably(at, &buffer).map(|()| Outcome::Written);
-                self.inbox.lock().done.push(Done { token, outcome, buffer: Some(buffer) });
+                self.inbox.done().push(Done { token, outcome, buffer: Some(buffer) });
+                self.inbox.has_news.store(true, Ordering::Release);
             }
             op => {
                 self.ops.push((token, op));
@@ -134,26 +137,19 @@ impl Driver for EngineDriver {
     }
 
     fn wait(&mut self, until: Option<Time>, out: &mut Vec<Done>) {
-        let mut news = self.inbox.lock();
-        while news.done.is_empty() && !news.is_woken {
-            news.is_asleep = true;
-            let woken = match until.map(|until| until.since(self.now())) {
-                None => self.inbox.turn.wait(news),
+        while !self.inbox.has_news.swap(false, Ordering::AcqRel) {
+            match until.map(|until| until.since(self.now())) {
+                None => std::thread::park(),
                 Some(left) if left.is_zero() => break,
-                Some(left) => match self.inbox.turn.wait_timeout(news, left) {
-                    Ok((news, _)) => Ok(news),
-                    Err(poisoned) => Ok(poisoned.into_inner().0),
-                },
-            };
-            news = woken.unwrap_or_else(PoisonError::into_inner);
+                Some(left) => std::thread::park_timeout(left),
+            }
         }
-        (news.is_woken, news.is_asleep) = (false, false);
-        out.append(&mut news.done);
+        out.append(&mut self.inbox.done());
     }
 
     fn waker(&self) -> Waker {
         let inbox = Arc::clone(&self.inbox);
-        Waker::new(move || inbox.leave(|news| news.is_woken = true))
+        Waker::new(move || inbox.wake())
     }
 
     fn now(&self) -> Time {
@@ -163,6 +159,6 @@ impl Driver for EngineDriver {
 
 impl fmt::Debug for EngineDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EngineDriver({} done)", self.inbox.lock().done.len())
+        write!(f, "EngineDriver({} done)", self.inbox.done().len())
     }
 }

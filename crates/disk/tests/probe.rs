@@ -130,6 +130,22 @@ fn a_ring_is_tried_also_where_there_are_no_files_in_memory() {
 }
 
 #[test]
+fn a_ring_that_can_be_had_but_does_not_write_is_a_reason() {
+    // Goal: more is asked of it than that it is there. Method: no file may grow.
+    in_a_child("a_ring_that_can_be_had_but_does_not_write_is_a_reason", || {
+        if let Some(reason) = probe().reason {
+            return lacks("io_uring", &reason);
+        }
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        setrlimit(Resource::Fsize, Rlimit { current: Some(0), maximum }).unwrap();
+        let choice = choose(Preference::Auto).unwrap();
+        let error = choose(Preference::IoUring).unwrap_err();
+        assert_eq!((error.syscall, error.errno), ("pwrite", Errno::FBIG.raw_os_error()));
+        assert!(choice.reason.unwrap().starts_with("io_uring is here, but not for"), "{error}");
+    });
+}
+
+#[test]
 fn descriptors_that_are_used_up_are_a_reason() {
     in_a_child("descriptors_that_are_used_up_are_a_reason", || {
         let limits = getrlimit(Resource::Nofile);
