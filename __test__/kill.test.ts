@@ -9,7 +9,7 @@ import { expect, onTestFinished, test } from 'vitest'
 import { Wal } from '../src/index.js'
 import { root } from './helpers.js'
 
-const rounds = process.env['RINGBOLT_LONG'] === undefined ? 100 : 1000
+const rounds = process.env['RINGBOLT_LONG'] === undefined ? 100 : 300
 
 /** Records tell their LSN and have a length of their own; small segments, so that some kills hit a rotation. */
 const appending = `

@@ -1,15 +1,19 @@
 /**
  * `npm test`: build, then every test that needs nothing special: Rust with debug assertions on, Rust with them
- * off (what an assertion would have caught must not be what keeps the promise), then vitest.
+ * off (what an assertion would have caught must not be what keeps the promise), then vitest on the backend that this
+ * machine has, and on threads.
  *
- * `npm run test:long`: what takes longer instead: Rust's ignored tests, and vitest at full length.
+ * `npm run test:long`: what takes longer instead: Rust's ignored tests, and those files of vitest's that say how much
+ * longer they can be.
  *
  * All of it runs even when a part fails, and the last line counts: `N passed, N failed`.
  */
 
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { parseArgs, stripVTControlCharacters } from 'node:util'
 
-import { isInstalled, main, run } from './run.mjs'
+import { isInstalled, main, ROOT, run } from './run.mjs'
 import { setup } from './setup.mjs'
 
 const RUST = ['--workspace', '--features', 'ringbolt-disk/sim,ringbolt-core/planted']
@@ -28,16 +32,34 @@ function rust(name, { profile = 'test', ignored = false } = {}) {
   return { name, program: 'cargo', args }
 }
 
+/** A run of vitest: of these files, or of all. */
+const vitest = (name, { files = [], env = {} } = {}) => ({
+  name,
+  program: 'npx',
+  args: ['--no-install', 'vitest', 'run', ...files],
+  env,
+})
+
+/** The files that are longer where this is set. */
+function longFiles() {
+  const directory = join(ROOT, '__test__')
+  const isLong = file => readFileSync(join(directory, file), 'utf8').includes('RINGBOLT_LONG')
+  return readdirSync(directory)
+    .filter(file => file.endsWith('.test.ts') && isLong(file))
+    .map(file => join('__test__', file))
+}
+
 const SHORT = () => [
   rust('Rust, debug assertions on'),
   { name: "Rust, the documentation's examples", program: 'cargo', args: ['test', ...RUST, '--doc'] },
   rust('Rust, debug assertions off', { profile: 'unasserted' }),
-  { name: 'TypeScript', program: 'npx', args: ['--no-install', 'vitest', 'run'] },
+  vitest('TypeScript'),
+  vitest('TypeScript, on threads', { env: { RINGBOLT_BACKEND: 'threads' } }),
 ]
 
 const LONG = () => [
   rust('Rust, long', { ignored: true }),
-  { name: 'TypeScript, long', program: 'npx', args: ['--no-install', 'vitest', 'run'] },
+  vitest('TypeScript, long', { files: longFiles(), env: { RINGBOLT_LONG: '1' } }),
 ]
 
 /** What a test runner's output says about how many tests passed and failed. */
@@ -63,13 +85,12 @@ await main(async () => {
   const { values } = parseArgs({ options: { long: { type: 'boolean', default: false } } })
   await setup('debug')
 
-  const env = values.long ? { RINGBOLT_LONG: '1' } : {}
-  if (process.stdout.isTTY) Object.assign(env, { CARGO_TERM_COLOR: 'always', FORCE_COLOR: '1' })
+  const colors = process.stdout.isTTY ? { CARGO_TERM_COLOR: 'always', FORCE_COLOR: '1' } : {}
   const results = []
-  for (const { name, program, args } of values.long ? LONG() : SHORT()) {
+  for (const { name, program, args, env } of values.long ? LONG() : SHORT()) {
     console.log(`\n── ${name}`)
     const started = performance.now()
-    const { status, output } = await run(program, args, { capture: true, env })
+    const { status, output } = await run(program, args, { capture: true, env: { ...colors, ...env } })
     const { passed, failed } = count(output)
     // A runner that failed without a failed test (a compile error, a crash) is a failure too.
     results.push({
