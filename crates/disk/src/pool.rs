@@ -107,7 +107,7 @@ impl ThreadPool {
     /// What starting a thread answers, with advice.
     pub fn new(fs: Arc<dyn Fs>, options: EngineOptions, on_done: OnDone) -> Result<Self> {
         let state = Mutex::new(State::new(options));
-        let shared = Arc::new(Shared { fs, on_done, state, work: Condvar::new(), end: Condvar::new() });
+        let shared = Arc::new(Shared { fs, on_done, state, work: Condvar::new() });
         shared.start(&mut shared.lock())?;
         Ok(Self { shared })
     }
@@ -140,8 +140,6 @@ struct Shared {
     state: Mutex<State>,
     /// There is work, or it is all over. Idle threads wait for it.
     work: Condvar,
-    /// Nothing is outstanding any more. The drop waits for it.
-    end: Condvar,
 }
 
 /// What changes, under the one lock.
@@ -321,7 +319,6 @@ impl Shared {
         state.outstanding -= 1;
         if state.is_over() {
             self.work.notify_all();
-            self.end.notify_all();
         }
     }
 
@@ -333,17 +330,16 @@ impl Shared {
             self.work.notify_all();
         }
         let this = std::thread::current().id();
-        let is_ours = state.threads.iter().any(|thread| thread.thread().id() == this);
-        while state.outstanding > 0 && !is_ours {
-            state = self.end.wait(state).unwrap_or_else(PoisonError::into_inner);
+        if state.threads.iter().any(|thread| thread.thread().id() == this) {
+            // It cannot wait for itself. They end by themselves, and the last of them drops what they share.
+            return state.threads.clear();
         }
-        let threads = std::mem::take(&mut state.threads);
-        drop(state);
-        for thread in threads {
-            if !is_ours {
-                // What panics there is caught there.
-                let _ = thread.join();
-            }
+        // Each ends when it is all over, and until then may start another.
+        while let Some(thread) = state.threads.pop() {
+            drop(state);
+            // What panics there is caught there.
+            let _ = thread.join();
+            state = self.lock();
         }
     }
 }
