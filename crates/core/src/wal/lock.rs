@@ -43,9 +43,15 @@ impl<'a> Locks<'a> {
         path.clone_into(&mut self.owner);
         let create = Create::IfMissing(self.file_mode);
         let options = OpenOptions { access: Access::ReadWrite, create, direct: false };
-        let file = self.fs.open(path, options).map_err(locking)?;
-        self.take(&file)?;
-        Ok(file)
+        loop {
+            let file = self.fs.open(path, options).map_err(locking)?;
+            self.take(&file)?;
+            // While it was waited for, the log may have been removed and another made in its place: the lock of a file
+            // that lost its name keeps nobody out.
+            if self.fs.is_linked(&file, path).map_err(locking)? {
+                return Ok(file);
+            }
+        }
     }
 
     /// Write our pid into LOCK: every lock is ours. Not before, or an open that finds a dead owner's segment
@@ -100,4 +106,35 @@ impl<'a> Locks<'a> {
 fn locking(error: ringbolt_disk::Error) -> Error {
     let code = if error.is_no_space() { Code::WalNoSpace } else { Code::WalIo };
     Error::of_disk(code, "locking the log", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use ringbolt_disk::sim::Sim;
+
+    use super::*;
+
+    #[test]
+    fn the_lock_of_a_file_that_lost_its_name_is_not_the_logs() {
+        let sim = Sim::new(1);
+        let (first, second, third) = (sim.disk().fs, sim.disk().fs, sim.disk().fs);
+        let path = Path::new("/LOCK");
+        let patience = Duration::from_millis(20);
+        let wanted = || Ok(());
+        let take = |fs, check_wanted| Locks::new(fs, patience, 0o600, check_wanted).take_owner(path);
+        let held = RefCell::new(Some(take(&*first, &wanted).expect("it is free")));
+        let made_again = RefCell::new(None);
+        // While the second waits, the log is removed, and made again by a third.
+        let look = || {
+            if held.take().is_some() {
+                sim.remove_file(path);
+                *made_again.borrow_mut() = Some(take(&*third, &wanted).expect("it is free"));
+            }
+            Ok(())
+        };
+        let error = take(&*second, &look).expect_err("the third has it");
+        assert_eq!(error.code, Code::WalLocked, "{error:?}");
+    }
 }
