@@ -41,6 +41,11 @@ test.each([
   }
 })
 
+test('the_snippet_on_backends_runs', async () => {
+  const printed = await run(temporary(), `${snippets[3]}\nconsole.log(typeof io_uring.available)`)
+  expect(printed.at(-1)).toBe('boolean')
+})
+
 test('every_snippet_is_run', () => {
-  expect(snippets).toHaveLength(3)
+  expect(snippets).toHaveLength(4)
 })
