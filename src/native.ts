@@ -16,6 +16,17 @@ export type {
   NativeWalStats,
 } from '#binding'
 
+/** The targets that builds are made for, by the names of their packages. */
+const supported: readonly string[] = ['linux-x64-gnu', 'linux-arm64-gnu']
+
+/** What this machine's build would be called. */
+function target(): string {
+  const { platform, arch } = process
+  if (platform !== 'linux') return platform === 'win32' ? `${platform}-${arch}-msvc` : `${platform}-${arch}`
+  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
+  return `${platform}-${arch}-${header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'}`
+}
+
 function load(): typeof binding {
   try {
     // Required, not imported: a failing import could not be caught without making this module asynchronous,
@@ -23,13 +34,13 @@ function load(): typeof binding {
     return createRequire(import.meta.url)('#binding')
   } catch (cause) {
     // The loader tries every place a build could be in; its error begins with the least likely one.
-    const { platform, arch } = process
-    throw new BackendError(
-      'ERR_BACKEND_UNAVAILABLE',
-      `ringbolt's native part could not be loaded on ${platform}-${arch}: install with optional dependencies on the ` +
-        'machine that runs it (a node_modules copied from another platform lacks it), or build it with `npm run build`',
-      { reason: 'no loadable build', cause },
-    )
+    const here = target()
+    const message = supported.includes(here)
+      ? `ringbolt's native part for ${here} could not be loaded. It is the package @ringbolt/binding-${here}, an optional ` +
+        'dependency: install without `--omit=optional`, on the machine that runs it (a node_modules or a lockfile made on ' +
+        'another platform lacks it); in a clone, `npm run build` makes it'
+      : `ringbolt has no native part for ${here}: there are builds for ${supported.join(' and ')}`
+    throw new BackendError('ERR_BACKEND_UNAVAILABLE', message, { reason: 'no loadable build', cause })
   }
 }
 
