@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use ringbolt_disk::Errno;
+
 /// The result of everything on this floor.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -203,6 +205,11 @@ impl Error {
             details.message.push_str(advice);
             details.reason = Some(reason);
         })
+    }
+
+    /// Whether what failed is a system call that found no such name.
+    pub fn is_not_found(&self) -> bool {
+        self.errno.is_some_and(|errno| Errno::from_raw_os_error(errno).kind() == std::io::ErrorKind::NotFound)
     }
 
     /// The same with more on it.

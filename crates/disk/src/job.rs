@@ -2,8 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rustix::io::Errno;
-
+use crate::errno::Errno;
 use crate::{Error, File, Fs, Job, Result};
 
 /// Run a job. One that panics fails; its driver and the jobs behind it go on.
@@ -19,7 +18,7 @@ pub(crate) fn caught<T>(what: &'static str, work: impl FnOnce() -> Result<T>) ->
             .copied()
             .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no message");
-        let error = Error::new(what, "", Errno::IO.raw_os_error());
+        let error = Error::new(what, "", Errno::IO);
         Err(error.hint(format!("a {what} of ringbolt panicked ({message}); this is a bug, please report it")))
     })
 }

@@ -30,6 +30,7 @@
 //! | --- | --- |
 //! | [`mod@buffer`] | aligned, owned, recycled memory; the only memory the kernel sees |
 //! | [`mod@error`] | operation, path, errno |
+//! | [`mod@errno`] | what the number means, on each system |
 //! | [`mod@os`] | [`Fs`] over the operating system |
 //! | [`mod@tokio_ring`] | the log's driver on Linux: the `tokio-uring` crate |
 //! | [`mod@engine`] | the hot side for callers on many threads, and a [`Driver`] made of it |
@@ -40,6 +41,7 @@
 
 pub mod buffer;
 pub mod engine;
+pub mod errno;
 pub mod error;
 mod job;
 pub mod os;
@@ -61,6 +63,7 @@ use std::time::Duration;
 
 pub use buffer::{Buffer, Pool};
 pub use engine::{Engine, EngineOptions, OnDone, SharedDisk};
+pub use errno::Errno;
 pub use error::{Error, Result};
 pub use os::file_system;
 #[cfg(target_os = "linux")]

@@ -179,7 +179,7 @@ use self::linux::{kernel, try_io_uring};
 #[cfg(not(target_os = "linux"))]
 fn try_io_uring() -> Result<Vec<&'static str>> {
     let hint = format!("io_uring is Linux's, and this is {}", kernel());
-    Err(Error::new("io_uring_setup", "", rustix::io::Errno::NOSYS.raw_os_error()).hint(hint))
+    Err(Error::new("io_uring_setup", "", crate::errno::Errno::NOSYS).hint(hint))
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ringbolt_disk::{Error, File, Job};
+use ringbolt_disk::{Errno, Error, File, Job};
 
 /// Asked in rounds: who needs to know starts a round, and a check submitted after that answers it.
 #[derive(Debug, Default)]
@@ -43,11 +43,10 @@ impl Link {
 
 /// A check of these files, for the helper thread. It fails where one of them is not what its path leads to.
 pub(crate) fn check(files: Vec<(File, PathBuf)>) -> Job {
-    let no_entry = 2;
     Box::new(move |fs| {
         for (file, path) in files {
             if !fs.is_linked(&file, &path)? {
-                return Err(Error::new("stat", path, no_entry).hint(
+                return Err(Error::new("stat", path, Errno::NOENT).hint(
                     "a segment of the open log was removed or replaced by another program; what was appended to \
                      it since cannot be found again",
                 ));

@@ -28,9 +28,6 @@ use crate::wal::handle::Opened;
 use crate::wal::scan::{self, Chain, Finding, Window};
 use crate::wal::survey::{MISSING, Survey};
 
-/// `ENOENT`.
-const NO_ENTRY: i32 = 2;
-
 /// A writer that makes progress all the time could keep a reader in doubt. After so many looks it is told.
 const LOOKS_MAX: u32 = 16;
 
@@ -445,7 +442,7 @@ impl Reader {
             Ok(found) => {
                 match Window::open(&*self.fs, &survey.path(segment), found.bytes, self.direct) {
                     // Gone since its header was read: as if it had not been there.
-                    Err(error) if error.errno == Some(NO_ENTRY) => Err(self.damaged(segment, 0, MISSING)),
+                    Err(error) if error.is_not_found() => Err(self.damaged(segment, 0, MISSING)),
                     opened => opened,
                 }
             }
@@ -467,7 +464,7 @@ impl Reader {
 fn is_doubtful(error: &Error) -> bool {
     match error.code {
         Code::WalDamaged | Code::WalUnsupported => true,
-        _ => error.errno == Some(NO_ENTRY),
+        _ => error.is_not_found(),
     }
 }
 

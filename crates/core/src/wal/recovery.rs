@@ -18,7 +18,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringbolt_disk::{Buffer, File, Fs};
+use ringbolt_disk::{Buffer, Errno, File, Fs};
 
 use crate::error::{Code, Error, Result};
 use crate::format::head::{Head, State};
@@ -410,8 +410,7 @@ impl Opening<'_> {
             let mut at = extent.from;
             while at < extent.to {
                 let Finding::Frame(held) = chain.look(self.fs, &mut window, number, at)? else {
-                    let input_output = 5;
-                    return Err(opening(ringbolt_disk::Error::new("pread", path, input_output).at(at).hint(
+                    return Err(opening(ringbolt_disk::Error::new("pread", path, Errno::IO).at(at).hint(
                         "the disk does not have what the page cache showed; nothing acknowledged is lost, open \
                          the log again",
                     )));

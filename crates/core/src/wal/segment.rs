@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ringbolt_disk::{Buffer, Error, File, Fs, GRAIN, OpenOptions, Result};
+use ringbolt_disk::{Buffer, Errno, Error, File, Fs, GRAIN, OpenOptions, Result};
 
 use crate::format::{LogId, segment, segment_name, temporary_name};
 
@@ -102,7 +102,6 @@ fn lock_new(fs: &dyn Fs, file: &File) -> Result<()> {
         return Ok(());
     }
     // Only a program that does not follow LOCK can have it.
-    let would_block = 11;
-    Err(Error::new("flock", file.path(), would_block)
+    Err(Error::new("flock", file.path(), Errno::AGAIN)
         .hint("another program locks this log's new files; stop it and open the log again"))
 }

@@ -30,9 +30,6 @@ use crate::wal::report::{Damage, Torn};
 use crate::wal::scan::{Chain, Finding, Found, Window};
 use crate::wal::survey::{MISSING, Survey};
 
-/// `ENOENT`.
-const NO_ENTRY: i32 = 2;
-
 /// How often files may go while they are looked at.
 const RETRIES_MAX: u32 = 1000;
 
@@ -167,7 +164,7 @@ impl Walk {
             }
             match self.advance() {
                 // A segment that was listed has gone: as likely as not it was truncated.
-                Err(error) if error.errno == Some(NO_ENTRY) && self.retries < RETRIES_MAX => {
+                Err(error) if error.is_not_found() && self.retries < RETRIES_MAX => {
                     self.retries += 1;
                     self.look_again()?;
                 }
@@ -282,7 +279,7 @@ impl Walk {
         match Window::open(&*self.fs, &self.survey().path(number), found.bytes, true) {
             Ok(window) => self.window = Some((number, window)),
             // Gone since it was listed.
-            Err(error) if error.errno == Some(NO_ENTRY) => return Ok(false),
+            Err(error) if error.is_not_found() => return Ok(false),
             Err(error) => return Err(error),
         }
         Ok(true)

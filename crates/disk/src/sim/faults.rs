@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use rustix::io::Errno;
+use crate::errno::Errno;
 
 /// Which call a [`Fault`] strikes, wherever it comes from: the driver, a job, recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use rustix::io::Errno;
 
 use super::content::Fate;
 use super::faults::Lie;
 use super::names::Node;
 use super::world::World;
+use crate::errno::Errno;
 use crate::{Error, Result, Time};
 
 /// An operation in flight. It keeps its open file description, whoever lives.

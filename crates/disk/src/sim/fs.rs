@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
-use rustix::io::Errno;
 
 use super::content::Fate;
 use super::faults::{Call, Lie};
 use super::names::Node;
 use super::world::World;
 use super::{Shared, SimFile, handle, lock};
+use crate::errno::Errno;
 use crate::transfer::is_in_range;
 use crate::{
     Access, Buffer, Create, Entry, EntryKind, Error, File, FileKind, Fs, GRAIN, OpenOptions, Result, Time,

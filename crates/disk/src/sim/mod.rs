@@ -78,8 +78,6 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rustix::io::Errno;
-
 pub use self::faults::{Call, Fault, Lie};
 pub use self::image::Image;
 
@@ -87,6 +85,7 @@ use self::content::Content;
 use self::driver::SimDriver;
 use self::fs::SimFs;
 use self::world::World;
+use crate::errno::Errno;
 use crate::transfer::is_in_range;
 use crate::{Backend, Disk, Driver, File, FileKind, Fs, GRAIN};
 

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::io::Errno;
-
 use super::choice::Choice;
+use crate::errno::Errno;
 
 /// A file or a directory, whatever its name. Never used twice.
 pub(super) type Node = u64;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rand::Rng;
-use rustix::io::Errno;
 
 use super::choice::odds;
 use super::content::Fate;
@@ -11,6 +10,7 @@ use super::faults::{Call, Kind, Lie};
 use super::names::Node;
 use super::world::World;
 use crate::GRAIN;
+use crate::errno::Errno;
 
 impl World {
     /// The fault that strikes a call on `name`, if it fails the call.

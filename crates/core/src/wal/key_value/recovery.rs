@@ -14,7 +14,7 @@
 
 use std::time::Duration;
 
-use ringbolt_disk::{Buffer, File, Fs};
+use ringbolt_disk::{Buffer, Errno, File, Fs};
 
 use super::finding::Finding;
 use super::log::Start;
@@ -278,8 +278,7 @@ impl Opening<'_> {
 }
 
 fn lost_in_cache(files: &LogFiles<'_>, index: usize, at: u64) -> Error {
-    let input_output = 5;
-    opening(ringbolt_disk::Error::new("pread", files.path(index), input_output).at(at).hint(
+    opening(ringbolt_disk::Error::new("pread", files.path(index), Errno::IO).at(at).hint(
         "the disk does not have what the page cache showed; nothing acknowledged is lost, open the log again",
     ))
 }

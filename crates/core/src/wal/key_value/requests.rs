@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use ringbolt_disk::{Access, Create, File, Fs, Op, OpenOptions, Outcome, Time};
+use ringbolt_disk::{Access, Create, Errno, File, Fs, Op, OpenOptions, Outcome, Time};
 
 use super::LogFile;
 use super::log::Log;
@@ -316,13 +316,11 @@ pub(super) fn make_file(fs: &dyn Fs, path: &std::path::Path, file_mode: u32) -> 
     let file = fs.open(path, OpenOptions { access: Access::ReadWrite, create, direct: false })?;
     if !fs.try_lock(&file)? {
         // Only a program that does not follow LOCK can have it.
-        let would_block = 11;
-        return Err(ringbolt_disk::Error::new("flock", path, would_block)
+        return Err(ringbolt_disk::Error::new("flock", path, Errno::AGAIN)
             .hint("another program locks this log's new files; stop it and open the log again"));
     }
     if fs.len(&file)? > 0 {
-        let exists = 17;
-        return Err(ringbolt_disk::Error::new("open", path, exists)
+        return Err(ringbolt_disk::Error::new("open", path, Errno::EXIST)
             .hint("another program wrote into this log; stop it and open the log again"));
     }
     fs.sync(&file)?;

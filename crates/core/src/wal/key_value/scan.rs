@@ -362,8 +362,7 @@ fn sizes(fs: &dyn Fs, directory: &Path, numbers: &[u64]) -> Result<Vec<LogFile>>
 /// Whether an error means that a file was truncated away since `oldest` was the first to be listed. Only where that is
 /// so by now: what is missing elsewhere is no truncation.
 pub(crate) fn is_truncated_away(fs: &dyn Fs, directory: &Path, oldest: u64, error: &Error) -> Result<bool> {
-    let no_entry = 2;
-    if error.code != Code::WalIo || error.errno != Some(no_entry) {
+    if error.code != Code::WalIo || !error.is_not_found() {
         return Ok(false);
     }
     Ok(Names::look(fs, directory)?.files.first().is_some_and(|&now| now > oldest))

@@ -17,9 +17,6 @@ pub(super) const ALONE_AFTER: u32 = 2;
 /// The largest batch that is.
 const ALONE_BYTES_MAX: u64 = 128 << 10;
 
-/// `EFBIG`: the file may not grow so far (a limit on the process, or the file system's).
-const FILE_TOO_BIG: i32 = 27;
-
 /// How far the one write is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -237,5 +234,5 @@ impl Log {
 
 /// Whether a write met a limit that it may not meet again.
 fn is_full(error: &ringbolt_disk::Error) -> bool {
-    error.is_no_space() || error.errno == FILE_TOO_BIG
+    error.is_no_space() || error.is_file_too_large()
 }
