@@ -109,7 +109,8 @@ fn plant_fault(sim: &Sim, rng: &mut SmallRng) {
         3 => Fault::new(Call::SyncDir),
         4 => Fault::new(Call::Read),
         5 => Fault::new(Call::Write).errno(28),
-        _ => Fault::short_write(),
+        // Of the log's own files: SYNCED is 32 bytes in one sector, which a file system takes whole or not at all.
+        _ => Fault::short_write().named("wal_"),
     };
     sim.fail(fault.skip(rng.random_range(0..40)));
 }
