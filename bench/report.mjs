@@ -67,10 +67,13 @@ const ROW_HEIGHT = 22
 const LABEL_WIDTH = 170
 const BAR_WIDTH = WIDTH - LABEL_WIDTH - 220
 
-/** Bars from zero: the median of each, a line from the least to the most. `mark` draws a line across at a value. */
+/**
+ * Bars from zero: the median of each, a line from the least to the most. With a `mark`, that is half the width, a line across
+ * it, and what is more than twice as much is cut off.
+ */
 function bars(rows, { text, mark }) {
-  const most = Math.max(...rows.map(row => row.most), mark ?? 0)
-  const x = value => LABEL_WIDTH + (value / most) * BAR_WIDTH
+  const most = mark === undefined ? Math.max(...rows.map(row => row.most)) : 2 * mark
+  const x = value => LABEL_WIDTH + Math.min(1, value / most) * BAR_WIDTH
   const height = rows.length * ROW_HEIGHT
   const parts = rows.map((row, index) => {
     const top = index * ROW_HEIGHT
@@ -79,7 +82,7 @@ function bars(rows, { text, mark }) {
       `<text x="${LABEL_WIDTH - 8}" y="${middle}" class="label">${escaped(row.label)}</text>`,
       `<rect x="${LABEL_WIDTH}" y="${top + 3}" width="${x(row.median) - LABEL_WIDTH}" height="${ROW_HEIGHT - 6}" class="${row.kind}"/>`,
       `<path d="M${x(row.least)} ${middle}H${x(row.most)}m0 -4v8M${x(row.least)} ${middle - 4}v8" class="range"/>`,
-      `<text x="${x(row.most) + 8}" y="${middle}">${escaped(text(row))}</text>`,
+      `<text x="${x(mark === undefined ? row.most : most) + 8}" y="${middle}">${escaped(text(row))}</text>`,
     ].join('')
   })
   if (mark !== undefined) parts.push(`<path d="M${x(mark)} 0V${height}" class="mark"/>`)
