@@ -41,6 +41,7 @@ export function diskOf(directory) {
   const fua = queue('fua')
   return {
     fileSystem: best.fileSystem,
+    device: best.device,
     writeCache: queue('write_cache'),
     fua: fua === undefined ? undefined : fua === '1',
   }

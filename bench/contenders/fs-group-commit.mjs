@@ -16,8 +16,6 @@ import { open as openFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import zlib from 'node:zlib'
 
-export const name = 'fs-group-commit'
-
 const FILE_BYTES = 64 * 1024 * 1024
 const ZEROS = Buffer.alloc(1024 * 1024)
 /** Of a group: magic, payload length, record count, checksum. */

@@ -1,14 +1,15 @@
-/** ringbolt with its defaults. */
+/** ringbolt with its defaults, on one of its backends. */
 
-import { Wal } from 'ringbolt'
+import { Wal } from '../ringbolt.mjs'
 
-export const name = 'ringbolt'
-
-export async function open(directory) {
-  const wal = await Wal.open(directory)
+export async function open(directory, { backend }) {
+  const wal = await Wal.open(directory, { backend })
   return {
-    backend: wal.backendReason === undefined ? wal.backend : `${wal.backend} (${wal.backendReason})`,
+    backend: wal.backend,
     append: record => wal.append(record),
+    appendSync: record => wal.appendSync(record),
+    enqueue: record => wal.enqueue(record),
+    durable: () => wal.durable(),
     close: () => wal.close(),
   }
 }
