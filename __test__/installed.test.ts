@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, onTestFinished, test } from 'vitest'
+import { supported } from '../src/native.js'
 import { root, temporary } from './helpers.js'
 
 const npm = (directory: string, ...args: string[]) =>
@@ -51,13 +52,9 @@ beforeAll(() => {
   example = (/^```js\n(.*?)^```/ms.exec(readme) as unknown as [string, string])[1]
 })
 
-test('the_package_has_what_it_needs_and_nothing_else', () => {
-  const { files } = packed(root, temporary())
-  const allowed =
-    /^(?:dist\/[\w-]+\.(?:js|d\.ts)|src\/binding\.(?:cjs|d\.cts)|(?:README|CHANGELOG)\.md|LICENSE[-\w]*|package\.json)$/
-  expect(files.filter(file => !allowed.test(file))).toEqual([])
-  for (const file of ['dist/index.js', 'dist/index.d.ts', 'src/binding.cjs', 'LICENSE-MIT'])
-    expect(files).toContain(file)
+test('a_release_has_a_package_for_each_target_that_the_error_names', () => {
+  const packages = join(platformPackage(), '..')
+  expect(readdirSync(packages).toSorted()).toEqual(supported.toSorted())
 })
 
 test('installed_without_scripts_it_runs_the_readmes_example_by_import_and_by_require', () => {
@@ -78,7 +75,8 @@ test('installed_without_scripts_it_runs_the_readmes_example_by_import_and_by_req
   }
 }, 60_000)
 
-test('without_the_platforms_package_the_error_names_it_and_what_to_do', () => {
+/** The error of an import where the platform's package is missing, on this platform or as if on another. */
+function refusal(platform: string = process.platform): unknown {
   const project = installed()
   rmSync(join(project, 'node_modules', '@ringbolt'), { recursive: true })
   const { stdout } = spawnSync(
@@ -86,16 +84,36 @@ test('without_the_platforms_package_the_error_names_it_and_what_to_do', () => {
     [
       '--input-type=module',
       '--eval',
-      `import('ringbolt').catch(({ name, code, message, reason, cause }) =>
+      `Object.defineProperty(process, 'platform', { value: '${platform}' })
+      import('ringbolt').catch(({ name, code, message, reason, cause }) =>
         console.log(JSON.stringify({ name, code, message, reason, caused: cause instanceof Error })))`,
     ],
     { cwd: project, encoding: 'utf8' },
   )
-  expect(JSON.parse(stdout)).toEqual({
-    name: 'BackendError',
-    code: 'ERR_BACKEND_UNAVAILABLE',
-    message: expect.stringMatching(/@ringbolt\/binding-\w+-\w+(?:-\w+)?.*--omit=optional.*npm run build/),
-    reason: 'no loadable build',
-    caused: true,
-  })
-}, 60_000)
+  return JSON.parse(stdout)
+}
+
+test.each([
+  [
+    'without the package of its platform',
+    process.platform,
+    /@ringbolt\/binding-\w+-\w+(?:-\w+)?.*--omit=optional.*npm run build/,
+  ],
+  [
+    'on a platform that has none',
+    'sunos',
+    /no native part for sunos-\w+: there are builds for linux-x64-gnu, .*win32-arm64-msvc$/,
+  ],
+])(
+  '%s_the_error_says_what_is_missing_and_what_to_do',
+  (_, platform, message) => {
+    expect(refusal(platform)).toEqual({
+      name: 'BackendError',
+      code: 'ERR_BACKEND_UNAVAILABLE',
+      message: expect.stringMatching(message),
+      reason: 'no loadable build',
+      caused: true,
+    })
+  },
+  60_000,
+)

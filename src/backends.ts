@@ -15,7 +15,10 @@ export interface Backends {
     features: string[]
   }
   /** A pool of threads, which works everywhere. */
-  threads: { available: true }
+  threads: {
+    /** Always. */
+    available: true
+  }
 }
 
 /**

@@ -20,7 +20,8 @@ import {
 import { readStreamOf, writeStreamOf } from './blob-streams.js'
 import { collectedBlobs } from './collected.js'
 
-type Bytes = Uint8Array | ArrayBufferView
+/** Memory of yours: a `Uint8Array`, a `Buffer`, or another view of a buffer, whose bytes it means. */
+export type Bytes = Uint8Array | ArrayBufferView
 
 /** A handle for users. Only stores make them, so its constructor is nobody else's. */
 export let handleOf: (blob: Blob, store: unknown) => BlobHandle

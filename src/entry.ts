@@ -17,17 +17,23 @@ export type KeyValueEntry =
   | {
       /** From now on `key` has `value`, which may be empty. */
       type: 'put'
+      /** The key, which may be empty. */
       key: Uint8Array
+      /** Its value. */
       value: Uint8Array
     }
   | {
       /** From now on `key` has no value. */
       type: 'delete'
+      /** The key. */
       key: Uint8Array
     }
 
 /** An entry that was read, with its number. */
-export type KeyValueRecord = KeyValueEntry & { sequence: number }
+export type KeyValueRecord = KeyValueEntry & {
+  /** Its number in the log. */
+  sequence: number
+}
 
 const put = 1
 const remove = 2

@@ -119,7 +119,7 @@ const backendBrand = Symbol.for('ringbolt.BackendError')
  * }
  * ```
  */
-export class RingboltError extends Error {
+export class RingboltError extends Error implements ErrorDetails {
   /** What went wrong. */
   readonly code: RingboltErrorCode
   declare readonly errno?: number

@@ -11,8 +11,15 @@ export interface WalRecovery {
   segments: number
   /** Bytes of a torn tail that were set aside and cut: writes that were never acknowledged as durable. */
   tornBytes: number
-  /** Where it was cut: the segment, the offset in it in bytes, and the LSN of the record due there. */
-  tornAt?: { segment: number; offset: number; lsn: number }
+  /** Where it was cut. */
+  tornAt?: {
+    /** The number of the segment. */
+    segment: number
+    /** The offset in it, in bytes. */
+    offset: number
+    /** The LSN of the record due there. */
+    lsn: number
+  }
   /** Whether the last owner closed the log. False with a torn tail. */
   cleanShutdown: boolean
   /** Whether the log was made by this open. */
@@ -46,7 +53,14 @@ export interface WalStats {
   /** Records gathered into one write, on average; 0 before the first. */
   recordsPerBatch: number
   /** From submission to the acknowledgement that was asked for, in milliseconds, over all records. */
-  appendLatencyMs: { p50: number; p99: number; max: number }
+  appendLatencyMs: {
+    /** Half of them took no longer. */
+    p50: number
+    /** Ninety-nine in a hundred took no longer. */
+    p99: number
+    /** The longest. */
+    max: number
+  }
 }
 
 /** What open found in this log. */

@@ -6,7 +6,7 @@
 
 export { type Backends, backends } from './backends.js'
 export type { BlobLatency, BlobStats } from './blob-figures.js'
-export { BlobHandle } from './blob-handle.js'
+export { BlobHandle, type Bytes } from './blob-handle.js'
 export type {
   BlobOpenOptions,
   BlobRange,

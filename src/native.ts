@@ -16,8 +16,17 @@ export type {
   NativeWalStats,
 } from '#binding'
 
-/** The targets that builds are made for, by the names of their packages. */
-const supported: readonly string[] = ['linux-x64-gnu', 'linux-arm64-gnu']
+/** The targets that builds are made for, by the names of their packages: package.json's, as napi calls them. */
+export const supported: readonly string[] = [
+  'linux-x64-gnu',
+  'linux-arm64-gnu',
+  'linux-x64-musl',
+  'linux-arm64-musl',
+  'darwin-x64',
+  'darwin-arm64',
+  'win32-x64-msvc',
+  'win32-arm64-msvc',
+]
 
 /** What this machine's build would be called. */
 function target(): string {
@@ -39,7 +48,7 @@ function load(): typeof binding {
       ? `ringbolt's native part for ${here} could not be loaded. It is the package @ringbolt/binding-${here}, an optional ` +
         'dependency: install without `--omit=optional`, on the machine that runs it (a node_modules or a lockfile made on ' +
         'another platform lacks it); in a clone, `npm run build` makes it'
-      : `ringbolt has no native part for ${here}: there are builds for ${supported.join(' and ')}`
+      : `ringbolt has no native part for ${here}: there are builds for ${supported.join(', ')}`
     throw new BackendError('ERR_BACKEND_UNAVAILABLE', message, { reason: 'no loadable build', cause })
   }
 }

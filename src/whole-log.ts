@@ -43,10 +43,28 @@ export interface WalReport {
   firstLsn: number
   /** The newest LSN found intact. */
   lastLsn: number
-  /** What open would cut: where it begins, and how long it is. */
-  torn?: { segment: number; offset: number; bytes: number }
-  /** Every damaged place; `segment` and `offset` are -1 where it is HEAD, or what stands beside the log. */
-  damage: { segment: number; offset: number; firstLsn: number; lastLsn: number; reason: string }[]
+  /** What open would cut. */
+  torn?: {
+    /** The number of the segment it begins in. */
+    segment: number
+    /** The offset in that segment, in bytes. */
+    offset: number
+    /** How long it is. */
+    bytes: number
+  }
+  /** Every damaged place. */
+  damage: {
+    /** The number of the segment; -1 where it is HEAD, or what stands beside the log. */
+    segment: number
+    /** The offset in that segment, in bytes; -1 where there is no segment. */
+    offset: number
+    /** The first LSN concerned. */
+    firstLsn: number
+    /** The last LSN concerned. */
+    lastLsn: number
+    /** What is wrong, in a few words. */
+    reason: string
+  }[]
   /** How long it took, in milliseconds. */
   durationMs: number
 }
@@ -58,9 +76,21 @@ export interface SalvageReport {
   /** Bytes of them. */
   bytes: number
   /** LSNs that could not be saved, in ranges, as far as anything tells of them. */
-  lost: { from: number; to: number }[]
-  /** Where the others went: the records `from` to `to` are `newFrom` and the following ones in the new log. */
-  ranges: { from: number; to: number; newFrom: number }[]
+  lost: {
+    /** The first of them. */
+    from: number
+    /** The last of them. */
+    to: number
+  }[]
+  /** Where the others went. */
+  ranges: {
+    /** The first LSN in the damaged log. */
+    from: number
+    /** The last, without a gap between. */
+    to: number
+    /** The LSN that `from` has in the new log; those after it follow. */
+    newFrom: number
+  }[]
 }
 
 /** How often somebody who follows another's log looks for more, in milliseconds. */
