@@ -383,8 +383,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Where the first record asked for is, or will be: in the newest segment that does not begin above it. Found by
-    /// halving: in a long log most segments are not even opened.
+    /// Where to begin to read: in the newest segment that begins neither above the first record asked for, which is or
+    /// will be there or behind it, nor above what is known to be durable. Found by halving: in a long log most segments are not even opened.
     fn begin(&mut self) -> Result<(u64, u64)> {
         let survey = Survey { fs: &*self.fs, directory: &self.directory, direct: self.direct };
         let mut numbers = survey.numbers()?;
@@ -395,6 +395,12 @@ impl Reader {
                 return Err(self.damaged(head.oldest_segment, 0, MISSING));
             }
         }
+        // Beyond what is known to be durable, a segment that begins well may follow one whose end was lost, and is not of the
+        // log then: so it is walked to, not jumped to.
+        let known = match &self.reach {
+            Reach::Durable => self.next,
+            Reach::Whole { head, .. } => self.next.min(head.proven_lsn),
+        };
         let (mut low, mut high) = (0, numbers.len());
         while high - low > 1 {
             let middle = usize::midpoint(low, high);
@@ -408,7 +414,7 @@ impl Reader {
                 }
             }
             match begins {
-                Some((index, first_lsn)) if first_lsn <= self.next => low = index,
+                Some((index, first_lsn)) if first_lsn <= known => low = index,
                 _ => high = middle,
             }
         }
