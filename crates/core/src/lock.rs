@@ -25,6 +25,30 @@ pub(crate) fn take(fs: &dyn Fs, file: &File, deadline: Time, is_wanted: &dyn Fn(
     }
 }
 
+/// Open a file by its name, made where `options` say so, and take its lock; `None` as [`take`] answers `false`. While it
+/// was waited for, the file may have lost its name to another: the lock of such a file keeps nobody out, so then the other
+/// is taken.
+///
+/// # Errors
+/// What opening and locking answer.
+pub(crate) fn open(
+    fs: &dyn Fs,
+    path: &Path,
+    options: OpenOptions,
+    deadline: Time,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<Option<File>> {
+    loop {
+        let file = fs.open(path, options)?;
+        if !take(fs, &file, deadline, is_wanted)? {
+            return Ok(None);
+        }
+        if fs.is_linked(&file, path)? {
+            return Ok(Some(file));
+        }
+    }
+}
+
 /// The process number that a lock's holder wrote into its file.
 pub(crate) fn holder(fs: &dyn Fs, path: &Path) -> Option<u32> {
     let file = fs.open(path, OpenOptions::READ).ok()?;

@@ -5,6 +5,8 @@
 mod craft;
 mod support;
 
+use std::path::Path;
+
 use craft::{
     Craft, LOG_ID, SEGMENT_BYTES, file, files, forge_header, opened, options, record, refused, segment,
 };
@@ -12,7 +14,7 @@ use ringbolt_core::format::head::{HEAD_BYTES, Head, State};
 use ringbolt_core::format::{
     GRAIN, HEAD_NAME, LOCK_NAME, LogId, TORN_NAME, TornName, is_temporary, segment_name,
 };
-use ringbolt_core::wal::{Check, Options, TornAt};
+use ringbolt_core::wal::{Check, Options, TornAt, read};
 use ringbolt_core::{Code, Error};
 use ringbolt_disk::sim::{Call, Fault, Sim};
 use support::{DIRECTORY, Log};
@@ -716,6 +718,21 @@ mod torn {
     }
 
     #[test]
+    fn segment_behind_a_lost_seal_is_not_read_without_the_lock_either() {
+        // Truncated to where that segment begins, so that a reader is tempted to begin there.
+        let mut log = Craft::new();
+        log.batch(3);
+        let seal = log.seal();
+        log.batch(1);
+        log.bytes(1)[seal as usize + 20] ^= 1;
+        (log.head.first_lsn, log.head.proven_lsn) = (4, 3);
+        let sim = log.machine();
+        let mut source = read(sim.disk().fs, Path::new(DIRECTORY), None, None).expect("there is a log");
+        assert!(source.next(1 << 20).expect("reads").is_none());
+        assert_eq!(opened(&sim, 4, 3).torn_at, Some(TornAt { segment: 1, offset: seal, lsn: 4 }));
+    }
+
+    #[test]
     fn tail_is_whatever_is_not_zero() {
         // The first byte, the last of the segment, a sector in a later grain, a header without its payload.
         let mut log = Craft::new();
@@ -1214,7 +1231,7 @@ mod golden {
     #[test]
     fn log_of_version_1_is_read_back_as_its_listing_says() {
         // The bytes in fixtures/log-v1, which stay as they are for good, as found on a disk.
-        let from = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/log-v1");
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/log-v1");
         let long: Vec<u8> = (0..5000_u32).map(|at| (at % 251) as u8).collect();
         let expected: [&[u8]; 6] = [b"hello", b"", b"ringbolt", &long, b"the last of its segment", b"across"];
         for check in [Check::All, Check::Tail] {

@@ -561,7 +561,7 @@ pub fn file_system() -> Arc<dyn Fs> {
 /// is hot.
 #[cfg(target_os = "linux")]
 pub fn disk() -> crate::Disk {
-    let fs: Arc<dyn Fs> = Arc::new(OsFs);
+    let fs = file_system();
     let jobs = Arc::clone(&fs);
     crate::Disk {
         fs,
@@ -573,7 +573,7 @@ pub fn disk() -> crate::Disk {
 /// The disk of this system for a service whose callers submit on their own threads: our own loop on `io_uring`.
 #[cfg(target_os = "linux")]
 pub fn shared_disk() -> crate::SharedDisk {
-    let fs: Arc<dyn Fs> = Arc::new(OsFs);
+    let fs = file_system();
     let jobs = Arc::clone(&fs);
     crate::SharedDisk {
         fs,

@@ -64,7 +64,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::os::OsFs;
+use crate::os::{OsFs, file_system};
 use crate::{
     Backend, Buffer, Disk, Done, Engine, EngineOptions, Error, Fs, OnDone, Op, Outcome, Result, SharedDisk,
     Token, WriteMode, job,
@@ -86,7 +86,7 @@ pub fn disk() -> Disk {
 
 /// The disk of this system for a service whose callers submit on their own threads, on a pool of threads.
 pub fn shared_disk() -> SharedDisk {
-    let fs: Arc<dyn Fs> = Arc::new(OsFs);
+    let fs = file_system();
     let jobs = Arc::clone(&fs);
     SharedDisk {
         fs,

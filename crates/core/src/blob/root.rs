@@ -91,24 +91,14 @@ fn take_lock(fs: &dyn Fs, options: &Options, is_wanted: &dyn Fn() -> bool) -> Re
     let path = options.directory.join(HOLD_NAME);
     let create = Create::IfMissing(options.file_mode);
     let deadline = fs.now().after(options.lock_timeout);
-    let file = loop {
-        let file = fs.open(&path, OpenOptions { access: Access::ReadWrite, create, direct: false });
-        let file = file.map_err(opening)?;
-        let is_taken =
-            planted::is(Bug::NoStoreLock) || lock::take(fs, &file, deadline, is_wanted).map_err(opening)?;
-        if !is_taken {
-            let is_wanted = is_wanted();
-            return Err(if is_wanted {
-                locked(fs, &path)
-            } else {
-                failure::store_closed(&options.directory)
-            });
-        }
-        // While it was waited for, the store may have been removed and another made in its place: the lock of a file that
-        // lost its name keeps nobody out.
-        if fs.is_linked(&file, &path).map_err(opening)? {
-            break file;
-        }
+    let how = OpenOptions { access: Access::ReadWrite, create, direct: false };
+    let file = if planted::is(Bug::NoStoreLock) {
+        fs.open(&path, how).map(Some)
+    } else {
+        lock::open(fs, &path, how, deadline, is_wanted)
+    };
+    let Some(file) = file.map_err(opening)? else {
+        return Err(if is_wanted() { locked(fs, &path) } else { failure::store_closed(&options.directory) });
     };
     let mut said = [0; HOLD_CLEAN.len() + 1];
     let count = fs.read_at(&file, 0, &mut said).map_err(opening)?;

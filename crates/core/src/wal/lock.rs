@@ -43,15 +43,9 @@ impl<'a> Locks<'a> {
         path.clone_into(&mut self.owner);
         let create = Create::IfMissing(self.file_mode);
         let options = OpenOptions { access: Access::ReadWrite, create, direct: false };
-        loop {
-            let file = self.fs.open(path, options).map_err(locking)?;
-            self.take(&file)?;
-            // While it was waited for, the log may have been removed and another made in its place: the lock of a file
-            // that lost its name keeps nobody out.
-            if self.fs.is_linked(&file, path).map_err(locking)? {
-                return Ok(file);
-            }
-        }
+        let is_wanted = || (self.check_wanted)().is_ok();
+        let file = lock::open(self.fs, path, options, self.deadline, &is_wanted).map_err(locking)?;
+        self.taken(file, path)
     }
 
     /// Write our pid into LOCK: every lock is ours. Not before, or an open that finds a dead owner's segment
@@ -85,21 +79,26 @@ impl<'a> Locks<'a> {
 
     fn take(&self, file: &File) -> Result<()> {
         let is_wanted = || (self.check_wanted)().is_ok();
-        if lock::take(self.fs, file, self.deadline, &is_wanted).map_err(locking)? {
-            return Ok(());
-        }
-        (self.check_wanted)()?;
-        Err(self.locked(file))
+        let is_taken = lock::take(self.fs, file, self.deadline, &is_wanted).map_err(locking)?;
+        self.taken(is_taken.then_some(()), file.path())
     }
 
-    fn locked(&self, file: &File) -> Error {
+    /// What was taken, or why it was not.
+    fn taken<T>(&self, taken: Option<T>, path: &Path) -> Result<T> {
+        if taken.is_none() {
+            (self.check_wanted)()?;
+        }
+        taken.ok_or_else(|| self.locked(path))
+    }
+
+    fn locked(&self, path: &Path) -> Error {
         let pid = lock::holder(self.fs, &self.owner);
         let holder = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
         let message = format!(
             "{}: {holder} has the log open for writing; close it there, or wait longer with `lockTimeoutMs`",
-            file.path().display()
+            path.display()
         );
-        Error::new(Code::WalLocked, message).path(file.path()).with(|details| details.pid = pid)
+        Error::new(Code::WalLocked, message).path(path).with(|details| details.pid = pid)
     }
 }
 

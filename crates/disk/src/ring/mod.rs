@@ -111,7 +111,7 @@ const DEPTH_MAX: usize = 4096;
 
 /// With so many reads at the disk it has enough to do until one of them ends and the reaper brings more. From a thread of JavaScript that reads
 /// 4 KiB at random this gave 1.5 times as many a second with 256 outstanding, 1.1 times with 64, and with 16 no less;
-/// more than four made no difference.
+/// to wait for eight or sixteen gave nothing more.
 const ENOUGH: usize = 4;
 
 /// Before what was refused is tried again. At once it would be refused for the same reason.
