@@ -27,6 +27,8 @@ impl Shared {
 
     /// Reap completions until it is all over, or the ring is broken.
     fn reap(self: &Arc<Self>, dones: &mut Vec<Done>) -> Result<(), Errno> {
+        // Until there is a completion those who submit send for themselves: it has nothing to do for them.
+        self.sleep()?;
         loop {
             let mut state = self.lock();
             if state.broken.is_some() {
