@@ -27,6 +27,8 @@ const service = vi.hoisted(() => ({
   failure: null as Failure | null,
   refusal: null as { epoch: number; fromLsn: number; failure: Failure } | null,
   answer: null as Failure | null,
+  /** Microseconds that a write takes while it is idle. */
+  idle: -1,
   callback: () => {},
 }))
 
@@ -71,6 +73,7 @@ vi.mock('../src/native.js', async original => ({
     failure: () => service.failure,
     refusal: () => service.refusal,
     stats: () => ({}),
+    idle: () => service.idle,
   },
 }))
 
@@ -87,7 +90,7 @@ beforeEach(() => {
     closes: 0,
     released: 0,
   })
-  Object.assign(service, { failure: null, refusal: null, answer: null })
+  Object.assign(service, { failure: null, refusal: null, answer: null, idle: -1 })
 })
 
 /** News: these watermarks. */
@@ -333,6 +336,43 @@ test('a_service_that_refuses_what_was_checked_poisons_rather_than_shift_the_numb
   })
   expect(await caught(() => log.append(record, true))).toMatchObject({ code: 'ERR_WAL_POISONED' })
   expect(service.closes).toBe(1)
+})
+
+test('an_idle_service_gets_records_in_the_middle_of_the_tick_once_they_are_worth_a_write', async () => {
+  const log = await opened()
+  const append = (count: number) => {
+    for (let left = count; left > 0; left -= 1) log.append(record, true).catch(() => {})
+  }
+  service.idle = 100
+  append(300)
+  expect(service.runs).toMatchObject([{ firstLsn: 1, count: 256 }])
+  service.idle = -1
+  append(1000)
+  expect(service.runs).toHaveLength(1)
+  await tick()
+  expect(service.runs.slice(1)).toMatchObject([{ firstLsn: 257, count: 1044 }])
+  // A disk that takes long is not handed many small writes.
+  service.idle = 1500
+  append(1500)
+  expect(service.runs).toHaveLength(2)
+  append(1)
+  expect(service.runs.slice(2)).toMatchObject([{ firstLsn: 1301, count: 1500 }])
+  // Nor is one that nobody waits for.
+  await tick()
+  service.idle = 0
+  for (let left = 1000; left > 0; left -= 1) log.enqueue(record)
+  expect(service.runs).toHaveLength(4)
+})
+
+test('a_failure_met_in_the_middle_of_a_tick_leaves_no_promise_unanswered', async () => {
+  const log = await opened()
+  service.idle = 0
+  service.answer = failure('ERR_WAL_QUEUE_FULL')
+  const staged = Array.from({ length: 256 }, () => caught(log.append(record, true)))
+  expect(await caught(() => log.append(record, true))).toMatchObject({ code: 'ERR_WAL_POISONED' })
+  for (const answer of await Promise.all(staged)) {
+    expect(answer).toMatchObject({ code: 'ERR_WAL_OUTCOME_UNKNOWN' })
+  }
 })
 
 test('a_service_that_refuses_a_record_apart_answers_its_append', async () => {

@@ -34,6 +34,14 @@ import { batchTooLarge, closed, outcomeUnknown, poisoned, queueFull, recordTooLa
 /** At most this much is collected before it is handed over in the middle of a tick. Every batch limit is above. */
 const stagingBytesMax = 256 * 1024
 
+/**
+ * Fewer records are not worth a call and a wake of their own. More are, once they took as long as they will be written:
+ * else each batch of a slow disk would carry less. With 1000 outstanding this gave 1.2 times as many appends a second.
+ */
+const cutCountMin = 256
+/** What this thread makes of them, settling those before included, on a machine like many. */
+const recordsPerMicrosecond = 1
+
 // As they were when the package was loaded: a program that puts a clock of its own in their place, as tests do,
 // must not stop its appends.
 const { nextTick } = process
@@ -111,6 +119,8 @@ export class Log implements Watcher {
   #lastStats: NativeWalStats | undefined
 
   #submitScheduled = false
+  /** With so many records staged it is time to ask whether the service could have them. */
+  #cutCount = cutCountMin
   #holds = false
 
   private constructor(request: OpenRequest) {
@@ -238,7 +248,7 @@ export class Log implements Watcher {
     const staging = this.#staging
     const need = size + prefixBytes
     const apart = need > staging.bytes.length
-    if (apart || !staging.fits(need)) this.#submitEarly()
+    if (apart || !staging.fits(need) || this.#isTimeToCut()) this.#submitEarly()
     // Bytes first, the number after: shared memory that grows meanwhile can still make this fail.
     const view = apart ? unshared(record) : staging.push(record, size)
     this.#lastLsn += 1
@@ -268,6 +278,21 @@ export class Log implements Watcher {
     }
   }
 
+  /**
+   * Whether to hand over what there is, in the middle of a tick: while the service has nothing to do, so that the disk
+   * works on the first records of a tick as this thread makes the last ones.
+   */
+  #isTimeToCut(): boolean {
+    const { count, durable } = this.#staging
+    if (count < this.#cutCount || !durable) return false
+    const microseconds = native.idle(this.#id)
+    const worthwhile = Math.max(cutCountMin, recordsPerMicrosecond * microseconds)
+    if (microseconds >= 0 && count >= worthwhile) return true
+    // Not at each record: asking takes as long as a record does.
+    this.#cutCount = Math.max(worthwhile, count + cutCountMin / 4)
+    return false
+  }
+
   /** The end of the tick: hand over what was staged in it. */
   submitTick(): void {
     this.#submitScheduled = false
@@ -283,6 +308,7 @@ export class Log implements Watcher {
       native.submit(this.#id, bytes, length, count, firstLsn, this.#epoch, durable),
     )
     staging.clear()
+    this.#cutCount = cutCountMin
     this.#submitted(firstLsn + count - 1, durable, refused)
   }
 

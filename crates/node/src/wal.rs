@@ -131,6 +131,12 @@ fn refused(outcome: ringbolt_core::Result<()>) -> Option<NativeFailure> {
     outcome.err().map(|error| NativeFailure::from(&error))
 }
 
+/// While the log's thread sleeps and has nothing to do: how long a small write takes, in microseconds; else -1.
+#[napi]
+pub fn idle(wal: u32) -> napi::Result<f64> {
+    with(wal, |handle| handle.idle().map_or(-1.0, |time| (time.as_secs_f64() * 1e6).round()))
+}
+
 /// Ask that everything up to `lsn` become durable.
 #[napi]
 pub fn want_durable(wal: u32, lsn: f64) -> napi::Result<()> {

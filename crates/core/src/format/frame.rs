@@ -439,8 +439,18 @@ pub fn seal(stamp: Stamp, place: Place<'_>) -> ([u8; HEADER_BYTES], u32) {
 /// # Errors
 /// [`Refusal::Inconsistent`] where they do not fill the payload exactly, or are more or fewer.
 pub fn records(payload: &[u8], count: u32) -> Result<Records<'_>, Refusal> {
+    walk(payload, count, |_| {})?;
+    Ok(Records { rest: payload })
+}
+
+/// As [`records`]; on its one walk it shows each of them, before it is known whether they are whole.
+pub(crate) fn walk<'a>(payload: &'a [u8], count: u32, mut show: impl FnMut(&'a [u8])) -> Result<(), Refusal> {
     let mut walk = Records { rest: payload };
-    let found = walk.by_ref().count();
+    let mut found = 0_usize;
+    for record in walk.by_ref() {
+        show(record);
+        found += 1;
+    }
     if !walk.rest.is_empty() {
         let (rest, whole) = (walk.rest.len(), payload.len());
         return Err(Refusal::inconsistent(format!(
@@ -450,7 +460,7 @@ pub fn records(payload: &[u8], count: u32) -> Result<Records<'_>, Refusal> {
     if found as u64 != u64::from(count) {
         return Err(Refusal::inconsistent(format!("{found} records in the payload, expected {count}")));
     }
-    Ok(Records { rest: payload })
+    Ok(())
 }
 
 /// The records of a payload that [`records`] found to be whole, in the order of their LSNs.

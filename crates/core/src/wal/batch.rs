@@ -123,7 +123,7 @@ impl Batch {
     }
 
     /// Copy a run in, as a frame holds it.
-    fn push_frame(&mut self, pool: &Pool, records: Records<'_>) {
+    fn push_frame(&mut self, pool: &Pool, records: Records<'_>, queue_bytes: u64) {
         self.reserve(pool, payload_bytes(records));
         let before = self.payload_bytes();
         match records {
@@ -136,7 +136,7 @@ impl Batch {
         }
         let count = count(records);
         self.count += count;
-        self.queue_bytes += queue_bytes(records);
+        self.queue_bytes += queue_bytes;
         self.record_bytes +=
             (self.payload_bytes() - before) as u64 - u64::from(count) * RECORD_PREFIX_BYTES as u64;
     }
@@ -173,12 +173,12 @@ impl Batches {
         Self { layout, waiting: VecDeque::new() }
     }
 
-    /// Copy a run in, behind what waits. The one copy on this floor.
-    pub(crate) fn push(&mut self, pool: &Pool, run: &Run<'_>, now: Time) {
+    /// Copy a run in, behind what waits; the queue counts so much for it. The one copy on this floor.
+    pub(crate) fn push(&mut self, pool: &Pool, run: &Run<'_>, queue_bytes: u64, now: Time) {
         match self.layout {
             Layout::Frame { .. } => {
                 let batch = self.with_room(pool, run.first_lsn, payload_bytes(run.records));
-                batch.push_frame(pool, run.records);
+                batch.push_frame(pool, run.records, queue_bytes);
                 batch.durable |= run.durable;
             }
             Layout::Entries { .. } => {
@@ -245,8 +245,20 @@ pub(crate) fn payload_bytes(records: Records<'_>) -> usize {
 
 /// What a run counts for in the queue: the bytes of its records, an empty one as one byte. So the bound on bytes
 /// bounds their number too.
+///
+/// # Panics
+/// Where staged bytes are not the records they should be: a mistake of the caller, which must not reach the disk.
 pub(crate) fn queue_bytes(records: Records<'_>) -> u64 {
-    each(records).map(|record| record.len().max(1) as u64).sum()
+    let weight = |record: &[u8]| record.len().max(1) as u64;
+    match records {
+        Records::Staged { count, bytes } => {
+            let mut sum = 0;
+            let walked = frame::walk(bytes, count, |record| sum += weight(record));
+            assert!(walked.is_ok(), "the staged bytes are {count} records: {walked:?}");
+            sum
+        }
+        Records::Apart(records) => records.iter().copied().map(weight).sum(),
+    }
 }
 
 /// The number of records in a run.

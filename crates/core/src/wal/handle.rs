@@ -372,17 +372,15 @@ impl Handle {
         self.check_size(run.records)?;
         let count = batch::count(run.records);
         assert!(count > 0, "a run holds at least one record");
-        if let Records::Staged { bytes, .. } = run.records {
-            let whole = frame::records(bytes, count);
-            assert!(whole.is_ok(), "the staged bytes are {count} records");
-        }
+        // Walks what is staged, the only time on its way in.
+        let queue_bytes = batch::queue_bytes(run.records);
         if matches!(self.shared.options.format, Format::Entries { .. }) {
             for body in batch::each(run.records) {
                 let body = entry::parse_body(body);
                 assert!(body.is_ok(), "each record is an entry's body: {body:?}");
             }
         }
-        self.shared.submit(run)
+        self.shared.submit(run, queue_bytes)
     }
 
     fn check_size(&self, records: Records<'_>) -> Result<()> {
@@ -423,6 +421,12 @@ impl Handle {
             }
         }
         Ok(())
+    }
+
+    /// While the log's service sleeps and has nothing to do: how long a small write takes. Who has gathered records for
+    /// about that long, and has more to come, does well to submit what there is: then the disk works meanwhile.
+    pub fn idle(&self) -> Option<Duration> {
+        self.shared.idle()
     }
 
     /// Ask that everything up to `lsn` become durable.

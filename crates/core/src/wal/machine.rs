@@ -96,4 +96,10 @@ pub(crate) trait Machine: Debug {
 
     /// Batches at the disk.
     fn in_flight(&self) -> u64;
+
+    /// While the log has nothing to do: how long a small write takes. `None` too where nothing is gained by handing
+    /// over what there is before the caller is done.
+    fn idle(&self) -> Option<Duration> {
+        None
+    }
 }

@@ -2,6 +2,7 @@
 //! for a copy or a few assignments.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -28,7 +29,13 @@ pub(crate) struct Shared {
     inbox: Mutex<Inbox>,
     /// Rung where a watermark moved and somebody sleeps until it does.
     settled: Condvar,
+    /// While the service sleeps and has nothing to do: how long a small write takes, in microseconds; else [`BUSY`].
+    /// What is read here may be old the next moment, and decides only when records are handed over.
+    idle: AtomicU32,
 }
+
+/// What the service says while it is not idle.
+const BUSY: u32 = u32::MAX;
 
 /// What waits for the service, and what it told last.
 struct Inbox {
@@ -116,6 +123,7 @@ impl Shared {
             waker: OnceLock::new(),
             inbox: Mutex::new(inbox),
             settled: Condvar::new(),
+            idle: AtomicU32::new(BUSY),
         }
     }
 
@@ -143,9 +151,8 @@ impl Shared {
 
     // ---- the handle's side --------------------------------------------------------------------------------
 
-    pub(crate) fn submit(&self, run: Run<'_>) -> Result<()> {
+    pub(crate) fn submit(&self, run: Run<'_>, queue_bytes: u64) -> Result<()> {
         let count = batch::count(run.records);
-        let queue_bytes = batch::queue_bytes(run.records);
         let now = self.fs.now();
         let mut inbox = self.inbox();
         inbox.check_open()?;
@@ -161,10 +168,18 @@ impl Shared {
         }
         inbox.next_lsn += u64::from(count);
         inbox.queued_bytes += queue_bytes;
-        inbox.batches.push(&self.pool, &run, now);
+        inbox.batches.push(&self.pool, &run, queue_bytes, now);
+        // Asleep it may be, but not for long. It says so again when it is done with these.
+        self.set_idle(None);
         drop(inbox);
         self.wake();
         Ok(())
+    }
+
+    /// How long a small write takes, while the service has nothing to do.
+    pub(crate) fn idle(&self) -> Option<Duration> {
+        let micros = self.idle.load(Ordering::Relaxed);
+        (micros != BUSY).then(|| Duration::from_micros(micros.into()))
     }
 
     pub(crate) fn want_durable(&self, lsn: u64) {
@@ -314,6 +329,12 @@ impl Shared {
             closing: inbox.closing,
             queue_is_empty: inbox.batches.is_empty(),
         }
+    }
+
+    /// Say whether the service has nothing to do.
+    pub(crate) fn set_idle(&self, alone_time: Option<Duration>) {
+        let micros = alone_time.map_or(BUSY, |time| u32::try_from(time.as_micros()).unwrap_or(BUSY));
+        self.idle.store(micros, Ordering::Relaxed);
     }
 
     pub(crate) fn queue_is_empty(&self) -> bool {

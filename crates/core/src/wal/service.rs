@@ -112,6 +112,7 @@ impl Service {
     /// One round: sleep until something happens, take it in, tell, send what can be sent. `false` once the
     /// log is finished.
     pub fn turn(&mut self) -> bool {
+        self.shared.set_idle(self.log.idle().filter(|_| self.shared.queue_is_empty()));
         self.driver.wait(self.log.deadline(), &mut self.done);
         let now = self.driver.now();
         let queue_is_empty = self.shared.queue_is_empty();
@@ -147,10 +148,15 @@ impl Service {
             match self.log.next(now, self.shared.fs.wall_clock(), intake.queue_is_empty) {
                 Some(Step::Submit(token, op)) => {
                     // It may block: a disk that never answers must show before (durability rule 12).
-                    if matches!(op, Op::Write { mode: WriteMode::Alone, .. }) {
+                    let alone = matches!(op, Op::Write { mode: WriteMode::Alone, .. });
+                    if alone {
                         self.shared.publish(&mut *self.log);
                     }
                     self.driver.submit(token, op);
+                    if alone {
+                        // It is complete. What came meanwhile overlaps with nothing, and who waits is told first.
+                        return;
+                    }
                 }
                 Some(Step::Refuse(error)) => self.shared.refuse(self.log.next_lsn(), error),
                 None if took => {}

@@ -1,13 +1,17 @@
 //! Who shares a frame, and how frames travel.
 
-use ringbolt_core::wal::SyncMode;
-use ringbolt_disk::sim::Sim;
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
-use crate::support::{Log, RECORD_BYTES, options, watched};
+use ringbolt_core::wal::{Handle, Records, Run, SyncMode};
+use ringbolt_disk::sim::Sim;
+use ringbolt_disk::{Op, WriteMode};
+
+use crate::support::{Log, RECORD_BYTES, on_submit, options, watched};
 use crate::with_sync;
 
 /// The frames handed to the disk.
-fn writes(seen: &std::sync::Mutex<Vec<String>>) -> Vec<String> {
+fn writes(seen: &Mutex<Vec<String>>) -> Vec<String> {
     let seen = seen.lock().expect("nobody panics");
     seen.iter().filter(|op| op.starts_with("Write")).cloned().collect()
 }
@@ -34,27 +38,51 @@ fn a_lone_batch_goes_alone_and_carries_its_own_flush() {
     }
 }
 
+/// The first LSN that a [`slow_log`] has to give.
+const SLOW_FROM: u64 = 7;
+
+/// A log that has seen that its disk is slow, whose first blocks are zeroed and which has nothing to do. `watch` hears how
+/// each frame is sent.
+fn slow_log(sim: &Sim, sync: SyncMode, watch: impl Fn(WriteMode) + Send + Sync + 'static) -> Log {
+    let clock = sim.fs();
+    let disk = on_submit(sim, move |op| {
+        if let Op::Write { mode, .. } = op {
+            watch(*mode);
+            if *mode == WriteMode::Alone {
+                clock.sleep(Duration::from_millis(2));
+            }
+        }
+    });
+    let mut log = Log::open_on(disk, with_sync(sync), |_| {}).expect("opens");
+    for record in vec![vec![0; 50]; SLOW_FROM as usize - 1] {
+        log.append_all(&[record]);
+        log.turn(10);
+    }
+    log
+}
+
 #[test]
 fn what_queues_up_behind_a_busy_disk_becomes_few_frames() {
     // Goal: group commit. Method: the disk answers nothing while a hundred records come in; four frames are
     // at the disk, all the others share the fifth.
     for sync in crate::SYNC_MODES {
         let sim = Sim::new(1);
-        let mut log = Log::open(&sim, with_sync(sync)).expect("opens");
+        let mut log = slow_log(&sim, sync, |_| {});
+        let before = log.handle.stats().batches;
         sim.stall(true);
         let mut most = 0;
-        for lsn in 1..=100 {
+        for lsn in SLOW_FROM..SLOW_FROM + 100 {
             log.submit(lsn, &[vec![lsn as u8; 50]], true).expect("is taken");
             log.turn(1);
             most = most.max(log.handle.stats().in_flight);
         }
         assert_eq!(most, 4, "{sync:?}: several overlap, and not too many");
-        assert_eq!(log.handle.stats().batches, 4);
+        assert_eq!(log.handle.stats().batches, before + 4);
         sim.stall(false);
-        log.turn_until(|status| status.durable_lsn == 100);
-        assert_eq!(log.handle.stats().batches, 5, "{sync:?}");
-        let expected: Vec<Vec<u8>> = (1..=100).map(|lsn| vec![lsn; 50]).collect();
-        assert_eq!(log.read(1).expect("reads"), expected);
+        log.turn_until(|status| status.durable_lsn == SLOW_FROM + 99);
+        assert_eq!(log.handle.stats().batches, before + 5, "{sync:?}");
+        let expected: Vec<Vec<u8>> = (SLOW_FROM..SLOW_FROM + 100).map(|lsn| vec![lsn as u8; 50]).collect();
+        assert_eq!(log.read(SLOW_FROM).expect("reads"), expected);
     }
 }
 
@@ -62,22 +90,95 @@ fn what_queues_up_behind_a_busy_disk_becomes_few_frames() {
 fn overlapping_frames_are_not_written_alone() {
     // Goal: a blocking write would keep what could overlap from overlapping. Method: records come while others
     // are at the disk.
-    for (is_cheap, mode) in [(true, "Dsync"), (false, "Plain")] {
+    for (is_cheap, expected) in [(true, WriteMode::Dsync), (false, WriteMode::Plain)] {
         let sim = Sim::new(1);
         sim.set_cheap_dsync(is_cheap);
-        let (disk, seen) = watched(&sim);
-        let mut log = Log::open_on(disk, options(), |_| {}).expect("opens");
-        // Until the first blocks are zeroed: nothing is written into those in flight.
-        log.turn(10);
+        let modes = Arc::new(Mutex::new(Vec::new()));
+        let seen = modes.clone();
+        let mut log =
+            slow_log(&sim, SyncMode::Auto, move |mode| seen.lock().expect("nobody panics").push(mode));
+        let before = modes.lock().expect("nobody panics").len();
         sim.stall(true);
-        for lsn in 1..=3 {
+        for lsn in SLOW_FROM..SLOW_FROM + 3 {
             log.submit(lsn, &[vec![1; 50]], true).expect("is taken");
             log.turn(1);
         }
-        let writes = writes(&seen);
-        assert!(writes[0].ends_with("Alone)"), "nothing was in flight then: {writes:?}");
-        assert!(writes[1..].iter().all(|write| write.ends_with(&format!("{mode})"))), "{writes:?}");
+        let modes = &modes.lock().expect("nobody panics")[before..];
+        assert_eq!(modes, [WriteMode::Alone, expected, expected], "nothing was in flight at first");
     }
+}
+
+/// Append with somebody always waiting behind, on a disk whose lone write takes so long; how frames were sent.
+fn modes_with_more_waiting(alone: impl Fn(usize) -> Duration + Send + Sync + 'static) -> Vec<WriteMode> {
+    const FRAMES: usize = 1500;
+    let sim = Sim::new(1);
+    sim.set_cheap_dsync(false);
+    sim.set_step_micros_max(1);
+    sim.set_alone_at_once(1.0);
+    let slot = Arc::new(OnceLock::<Weak<Handle>>::new());
+    let modes = Arc::new(Mutex::new(Vec::new()));
+    let (seen, clock, submitting) = (modes.clone(), sim.fs(), slot.clone());
+    let submit = |handle: &Handle, lsn: u64| {
+        let records = Records::Apart(&[b"a record"]);
+        handle.submit(Run { epoch: 0, first_lsn: lsn, records, durable: true }).expect("is taken");
+    };
+    let disk = on_submit(&sim, move |op| {
+        let Op::Write { mode, .. } = op else { return };
+        let mut seen = seen.lock().expect("nobody panics");
+        if *mode == WriteMode::Alone {
+            clock.sleep(alone(seen.len()));
+        }
+        seen.push(*mode);
+        let handle = submitting.get().and_then(Weak::upgrade).expect("the log is open");
+        submit(&handle, seen.len() as u64 + 1);
+    });
+    let mut log = Log::open_on(disk, options(), |_| {}).expect("opens");
+    slot.set(Arc::downgrade(&log.handle)).expect("set once");
+    log.turn(10);
+    submit(&log.handle, 1);
+    log.turn_until(|status| status.durable_lsn >= FRAMES as u64);
+    let modes = modes.lock().expect("nobody panics");
+    modes.clone()
+}
+
+#[test]
+fn on_a_quick_disk_batches_go_alone_although_more_wait_behind() {
+    // Goal: who hands over in the middle of a tick does not pay for it with the dearer road.
+    let modes = modes_with_more_waiting(|_| Duration::from_micros(150));
+    assert!(!modes.contains(&WriteMode::Plain), "{modes:?}");
+}
+
+#[test]
+fn on_a_slow_disk_batches_overlap_while_more_wait_behind() {
+    // Goal: what waits does not wait for a whole flush first; and whether the disk is still slow is asked now and then.
+    let modes = modes_with_more_waiting(|_| Duration::from_millis(2));
+    let alone = modes.iter().filter(|mode| **mode == WriteMode::Alone).count();
+    assert!((2..50).contains(&alone), "{alone} of {}: {modes:?}", modes.len());
+}
+
+#[test]
+fn a_disk_that_stumbled_is_not_held_for_slow() {
+    let modes = modes_with_more_waiting(|index| Duration::from_micros(if index < 5 { 20_000 } else { 100 }));
+    assert!(modes[..100].contains(&WriteMode::Plain), "it was slow for a while: {modes:?}");
+    assert!(!modes[modes.len() - 100..].contains(&WriteMode::Plain), "{modes:?}");
+}
+
+#[test]
+fn a_log_with_nothing_to_do_says_so_and_how_long_a_write_takes() {
+    let sim = Sim::new(1);
+    let mut log = Log::open(&sim, options()).expect("opens");
+    log.append_all(&vec![vec![7; 100]; 5]);
+    log.turn(10);
+    assert!(log.handle.idle().is_some_and(|time| time > Duration::ZERO), "{:?}", log.handle.idle());
+    sim.stall(true);
+    log.submit(6, &[vec![7; 100]], true).expect("is taken");
+    assert_eq!(log.handle.idle(), None, "it was just handed something");
+    log.turn(3);
+    assert_eq!(log.handle.idle(), None, "it is waiting for the disk");
+    sim.stall(false);
+    log.turn_until(|status| status.durable_lsn == 6);
+    log.turn(10);
+    assert!(log.handle.idle().is_some());
 }
 
 #[test]

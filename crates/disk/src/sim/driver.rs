@@ -143,7 +143,8 @@ impl Driver for SimDriver {
             Ok(()) => world.launch(flight),
             Err(errno) => world.refuse(&flight, errno),
         }
-        if is_alone && world.rng.random() {
+        let at_once = world.alone_at_once;
+        if is_alone && world.rng.random_bool(at_once) {
             while world.execute_one(|flight| flight.driver == Some(self.id) && flight.token == token.0) {}
         }
         drop(world);

@@ -207,6 +207,17 @@ impl Sim {
         lock(&self.0).takes_direct = takes_direct;
     }
 
+    /// How long each step takes at most, in microseconds; at first the seed decides.
+    pub fn set_step_micros_max(&self, micros: u64) {
+        lock(&self.0).step_micros_max = micros;
+    }
+
+    /// How likely it is that a write which goes alone is over when its submission returns; 0.5 at first, 1.0 as with
+    /// the real drivers.
+    pub fn set_alone_at_once(&self, probability: f64) {
+        lock(&self.0).alone_at_once = probability;
+    }
+
     /// What [`Fs::has_cheap_dsync`] answers; at first the seed decides.
     pub fn set_cheap_dsync(&self, is_cheap: bool) {
         lock(&self.0).has_cheap_dsync = is_cheap;

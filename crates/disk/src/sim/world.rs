@@ -41,6 +41,10 @@ pub(super) struct World {
     pub(super) faults: Faults,
     pub(super) lies: BTreeSet<Lie>,
     pub(super) has_cheap_dsync: bool,
+    /// How long a step takes at most: some disks are quick and some are slow, and a log sends to each as suits it.
+    pub(super) step_micros_max: u64,
+    /// How likely it is that a lone write is over when its submission returns.
+    pub(super) alone_at_once: f64,
     /// The file system takes files past the page cache.
     pub(super) takes_direct: bool,
     /// The device answers nothing.
@@ -80,6 +84,7 @@ impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let has_cheap_dsync = rng.random();
+        let step_micros_max = if rng.random() { 40 } else { 1000 };
         let mut world = Self {
             rng,
             clock: Time(Duration::from_secs(1)),
@@ -97,6 +102,8 @@ impl World {
             faults: Faults::default(),
             lies: BTreeSet::new(),
             has_cheap_dsync,
+            step_micros_max,
+            alone_at_once: 0.5,
             takes_direct: true,
             is_stalled: false,
             marker: 0,
@@ -125,7 +132,7 @@ impl World {
     /// One step: it is counted, takes a little time, and is where a capture happens: before its effect.
     pub(super) fn tick(&mut self) {
         self.steps += 1;
-        self.clock = self.clock.after(Duration::from_micros(self.rng.random_range(1..=40)));
+        self.clock = self.clock.after(Duration::from_micros(self.rng.random_range(1..=self.step_micros_max)));
         if self.armed.crash_at == Some(self.steps) {
             self.armed.image = Some(Box::new(self.image()));
         }

@@ -4,8 +4,8 @@ use ringbolt_disk::{Buffer, GRAIN, Op, Time, WriteMode};
 
 use super::requests::Held;
 use super::{
-    ALONE_AFTER, DEPTH, Frame, FrameState, Log, Next, Policy, Step, UNFLUSHED_FRAMES_BOUND,
-    UNFLUSHED_FRAMES_MAX,
+    ALONE_AFTER, ALONE_AGAIN_AFTER, ALONE_TIME_MAX, DEPTH, Frame, FrameState, Log, Next, Policy, Step,
+    UNFLUSHED_FRAMES_BOUND, UNFLUSHED_FRAMES_MAX,
 };
 use crate::error::Error;
 use crate::format::frame::{self, Kind, Place};
@@ -26,9 +26,13 @@ impl Log {
         if !ready || !self.segment.fits(frame_bytes) || !self.segment.is_clear(frame_bytes) {
             return None;
         }
+        if self.may_go_alone(frame_bytes) && self.is_about_to_drain() {
+            return None;
+        }
         let mut batch = self.batch.take()?;
         assert_eq!(batch.first_lsn, self.next_lsn, "LSNs are dense and in order");
         let mode = self.mode(&batch, frame_bytes, queue_is_empty);
+        self.since_alone = if mode == WriteMode::Alone { 0 } else { self.since_alone.saturating_add(1) };
         let stamp = self.stamp(wall_clock);
         self.previous_crc = frame::finish(&mut batch.buffer, batch.count, stamp, self.place());
         self.appended_bytes += frame_bytes;
@@ -84,13 +88,26 @@ impl Log {
         if !batch.durable && self.durable_wanted < batch.first_lsn {
             return WriteMode::Plain;
         }
-        let lone = self.frames.is_empty() && queue_is_empty;
-        let alone = lone && frame_bytes <= ALONE_BYTES_MAX && self.lone_batches >= ALONE_AFTER;
+        let alone = self.frames.is_empty()
+            && (self.may_go_alone(frame_bytes)
+                || frame_bytes <= ALONE_BYTES_MAX && queue_is_empty && self.lone_batches >= ALONE_AFTER);
         match self.policy {
             Policy::Dsync | Policy::Hybrid if alone => WriteMode::Alone,
             Policy::Dsync => WriteMode::Dsync,
             Policy::Fdatasync | Policy::Hybrid => WriteMode::Plain,
         }
+    }
+
+    /// Whether a batch of this size does better alone even where another waits behind it.
+    fn may_go_alone(&self, frame_bytes: u64) -> bool {
+        self.policy != Policy::Fdatasync
+            && frame_bytes <= ALONE_BYTES_MAX
+            && (self.alone_time < ALONE_TIME_MAX || self.since_alone >= ALONE_AGAIN_AFTER)
+    }
+
+    /// Whether there are frames, each on its way to be durable. One that nobody waits for could stay for long.
+    fn is_about_to_drain(&self) -> bool {
+        !self.frames.is_empty() && self.frames.iter().all(|frame| frame.durable)
     }
 
     /// Send a finished frame to the tail. Every frame goes through here.
