@@ -8,7 +8,7 @@ import { expect, test } from 'vitest'
 import { type BlobHandle, BlobStore } from '../src/index.js'
 import { blobStore, bytes, MiB, names, pattern, text } from './blobs.js'
 import { asNobody, Child } from './children.js'
-import { ext4, faulty, has, ran } from './disks.js'
+import { ext4, faulty, has, ran, ranOnceFree } from './disks.js'
 import { caught, lacks } from './helpers.js'
 
 const EIO = -5
@@ -78,7 +78,7 @@ test('a_store_on_a_read_only_file_system_is_refused', async context => {
   const disk = ext4(context)
   const directory = join(disk.directory, 'store')
   await (await BlobStore.open(directory)).close()
-  ran('mount', '-o', 'remount,ro', disk.directory)
+  ranOnceFree('mount', '-o', 'remount,ro', disk.directory)
   const readOnly = { name: 'BlobError', code: 'ERR_BLOB_STORE_IO', errno: EROFS, syscall: expect.any(String) }
   expect(await caught(BlobStore.open(directory))).toMatchObject(readOnly)
   expect(await caught(BlobStore.open(join(disk.directory, 'another')))).toMatchObject(readOnly)

@@ -1,8 +1,8 @@
 /** A log that is looked at without being opened: beside its writer, damaged, not there at all. */
-import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
+import { ranOnceFree } from './disks.js'
 import { type Progress, Wal } from '../src/index.js'
 import { caught, child, collect, smallDisk, temporary, texts } from './helpers.js'
 
@@ -102,7 +102,7 @@ test('a_log_on_a_read_only_file_system_is_read', async context => {
   await wal.append(bytes('a'))
   await wal.close()
   rmSync(join(directory, 'LOCK'))
-  execFileSync('mount', ['-o', 'remount,ro', disk])
+  ranOnceFree('mount', '-o', 'remount,ro', disk)
   expect(await texts(Wal.read(directory))).toEqual(['a'])
 })
 
