@@ -199,8 +199,8 @@ export async function faulty(
     await ended
     clearTimeout(impatience)
   })
-  for (let waits = 0; statSync(device).size === 0; waits += 1) {
-    if (waits === 200 || server.exitCode !== null) lacks(context, 'nbd', 'nbdfuse serves no device here')
+  for (const until = Date.now() + 60_000; statSync(device).size === 0; ) {
+    if (Date.now() > until || server.exitCode !== null) lacks(context, 'nbd', 'nbdfuse serves no device here')
     await sleep(25)
   }
   makeExt4(device)
