@@ -191,7 +191,7 @@ test('a_second_opener_in_another_process_is_told_who_holds_the_lock', async () =
     pid: other.pid,
   })
   await other.kill()
-  await using wal = await Wal.open(directory, { lockTimeoutMs: 5000 })
+  await using wal = await Wal.open(directory, { lockTimeoutMs: 60_000 })
   expect(await texts(wal.read())).toEqual(['theirs'])
   expect(wal.recovery.cleanShutdown).toBe(false)
 })
@@ -242,7 +242,7 @@ test('a_signal_ends_the_waiting_for_open_and_the_log_is_closed', async () => {
   const reason = new Error('no time')
   controller.abort(reason)
   expect(await caught(opening)).toBe(reason)
-  await using wal = await Wal.open(directory, { signal: new AbortController().signal, lockTimeoutMs: 10_000 })
+  await using wal = await Wal.open(directory, { signal: new AbortController().signal, lockTimeoutMs: 60_000 })
   expect(await wal.append(bytes('a'))).toBe(1)
 })
 

@@ -287,7 +287,7 @@ test('a_second_opener_in_another_process_is_told_and_has_what_the_first_wrote_af
     pid: other.pid,
   })
   await other.kill()
-  const store = await blobStore({ lockTimeoutMs: 5000 }, directory)
+  const store = await blobStore({ lockTimeoutMs: 60_000 }, directory)
   expect(await text(await store.open('partition', 'blob'))).toBe('theirs')
 })
 
@@ -302,7 +302,7 @@ test('a_signal_ends_the_waiting_for_open_and_the_store_is_closed', async () => {
   const reason = new Error('no time')
   controller.abort(reason)
   expect(await caught(opening)).toBe(reason)
-  const options = { signal: new AbortController().signal, lockTimeoutMs: 10_000 }
+  const options = { signal: new AbortController().signal, lockTimeoutMs: 60_000 }
   await (await BlobStore.open(directory, options)).close()
 })
 

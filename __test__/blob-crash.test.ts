@@ -33,7 +33,7 @@ const working = `
 import { openSync } from 'node:fs'
 const out = openSync(process.argv[2], 'a')
 const say = (...words) => writeSync(out, words.join(' ') + '\\n')
-const store = await BlobStore.open(directory, { lockTimeoutMs: 10000, layout: process.argv[3] })
+const store = await BlobStore.open(directory, { lockTimeoutMs: 60_000, layout: process.argv[3] })
 const firstAt = process.argv[3] === 'v0' ? ${firstAt.v0} : 0
 const write = async index => {
   const blob = await store.open('data', 'blob ' + index)
@@ -102,7 +102,7 @@ class Known {
 
   async expectIn(directory: string, layout: Layout): Promise<void> {
     const first = firstAt[layout]
-    await using store = await BlobStore.open(directory, { lockTimeoutMs: 10_000 })
+    await using store = await BlobStore.open(directory, { lockTimeoutMs: 60_000 })
     for (let index = 0; index < blobs; index += 1) {
       await using blob = await store.open('data', `blob ${index}`)
       const length = Math.min(Math.max(blob.size - first, 0), slots * slotBytes)
@@ -161,7 +161,8 @@ for (const layout of layouts) {
       const acknowledgements = join(temporary(), 'acknowledged')
       writeFileSync(acknowledgements, '')
       let known = new Known([], 'w')
-      for (let round = 0; round < (isLong ? 300 : 12); round += 1) {
+      // And until something was written, which a busy machine may not come to before the first kills.
+      for (let round = 0; round < (isLong ? 300 : 12) || known.writes <= 100; round += 1) {
         const child = new Child(directory, working, [], [acknowledgements, layout])
         expect(await child.next()).toBe('ready')
         await sleep(1 + Math.random() * 60)
@@ -172,9 +173,8 @@ for (const layout of layouts) {
         if (Math.random() < 0.7) await known.expectIn(directory, layout)
       }
       await known.expectIn(directory, layout)
-      expect(known.writes).toBeGreaterThan(100)
     },
-    isLong ? 1_200_000 : 60_000,
+    isLong ? 1_200_000 : 180_000,
   )
 
   test(
@@ -185,7 +185,7 @@ for (const layout of layouts) {
       const acknowledgements = join(temporary(), 'acknowledged')
       writeFileSync(acknowledgements, '')
       let lines: string[] = []
-      for (let round = 0; round < (isLong ? 50 : 5); round += 1) {
+      for (let round = 0; round < (isLong ? 50 : 5) || lines.length <= 100; round += 1) {
         const cut = await cutter(context, disk, acknowledgements)
         const child = new Child(directory, working, [], [acknowledgements, layout])
         expect(await child.next()).toBe('ready')
@@ -200,8 +200,7 @@ for (const layout of layouts) {
         await known.expectIn(directory, layout)
         writeFileSync(acknowledgements, '')
       }
-      expect(lines.length).toBeGreaterThan(100)
     },
-    isLong ? 600_000 : 60_000,
+    isLong ? 600_000 : 180_000,
   )
 }

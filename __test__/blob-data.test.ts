@@ -284,7 +284,7 @@ test('a_read_may_be_longer_than_one_system_call_reads', async context => {
     'first',
     'last',
   ])
-}, 60_000)
+})
 
 test('offsets_are_numbers_or_bigints', async () => {
   const blob = await newBlob()

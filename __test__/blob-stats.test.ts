@@ -87,6 +87,7 @@ test('one_flush_answers_for_all_who_wait', async () => {
 })
 
 test('latencies_are_told_in_milliseconds_and_kept_after_close', async () => {
+  const began = performance.now()
   const store = await blobStore()
   const blob = await store.open('partition', 'blob')
   for (let count = 0; count < 20; count += 1) {
@@ -99,7 +100,8 @@ test('latencies_are_told_in_milliseconds_and_kept_after_close', async () => {
     expect(p50).toBeGreaterThan(0)
     expect(p99).toBeGreaterThanOrEqual(p50)
     expect(max).toBeGreaterThanOrEqual(p99)
-    expect(max).toBeLessThan(10_000)
+    // They have two significant digits.
+    expect(max).toBeLessThan((performance.now() - began) * 1.1)
   }
   await store.close()
   expect(store.stats()).toMatchObject({

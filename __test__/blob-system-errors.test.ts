@@ -8,7 +8,7 @@ import { expect, test } from 'vitest'
 import { type BlobHandle, BlobStore } from '../src/index.js'
 import { blobStore, bytes, MiB, names, pattern, text } from './blobs.js'
 import { asNobody, Child } from './children.js'
-import { ext4, faulty, has, ran } from './disks.js'
+import { ext4, faulty, has, ran, ranOnceFree } from './disks.js'
 import { caught, lacks } from './helpers.js'
 
 const EIO = -5
@@ -78,7 +78,7 @@ test('a_store_on_a_read_only_file_system_is_refused', async context => {
   const disk = ext4(context)
   const directory = join(disk.directory, 'store')
   await (await BlobStore.open(directory)).close()
-  ran('mount', '-o', 'remount,ro', disk.directory)
+  ranOnceFree('mount', '-o', 'remount,ro', disk.directory)
   const readOnly = { name: 'BlobError', code: 'ERR_BLOB_STORE_IO', errno: EROFS, syscall: expect.any(String) }
   expect(await caught(BlobStore.open(directory))).toMatchObject(readOnly)
   expect(await caught(BlobStore.open(join(disk.directory, 'another')))).toMatchObject(readOnly)
@@ -116,7 +116,8 @@ test('a_file_system_that_turns_read_only_under_load_answers_every_call_and_loses
   for (const [index, round] of synced.entries()) {
     const read = await (await again.open('partition', `blob ${index}`)).read(0, 5000)
     // The write after the last that was acknowledged may be there as well, in part.
-    expect([...new Set(read)].every(byte => byte === round || byte === round + 1)).toBe(true)
+    const may = [round % 256, (round + 1) % 256]
+    expect([...new Set(read)].filter(byte => !may.includes(byte))).toEqual([])
   }
 })
 
@@ -166,7 +167,7 @@ test('a_flush_that_fails_poisons_its_blob_through_every_handle_until_it_is_remov
   expect(await caught(other.sync())).toMatchObject(poisoned)
   expect(await text(young)).toBe('young')
   await other.close()
-}, 60_000)
+})
 
 test('a_store_that_is_opened_again_knows_of_no_failed_flush', async context => {
   const disk = await faulty(context)
@@ -193,7 +194,7 @@ test('a_store_that_is_opened_again_knows_of_no_failed_flush', async context => {
   expect(['synced', 'lost?d']).toContain(await text(reopened))
   await reopened.write(0, bytes('better'), { sync: true })
   expect(await text(reopened)).toBe('better')
-}, 60_000)
+})
 
 test('a_read_that_the_device_refuses_says_where_and_works_again_once_the_device_does', async context => {
   const disk = await faulty(context)
@@ -234,7 +235,7 @@ test('a_read_that_the_device_refuses_says_where_and_works_again_once_the_device_
   expect(expected.equals(await blob.read(offset, length))).toBe(true)
   await blob.readInto(offset, into)
   expect(expected.equals(into)).toBe(true)
-}, 60_000)
+})
 
 test('where_an_ordinary_user_may_not_go_each_call_says_what_it_was_about', async context => {
   const { directory, through } = asNobody(context)

@@ -16,6 +16,21 @@ export function ran(program: string, ...args: string[]): string {
   return execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
 }
 
+/**
+ * The same for what is refused while a file is in use: the kernel lets go of a ring's files a moment after their last
+ * operation, also where the process has ended.
+ */
+export function ranOnceFree(program: string, ...args: string[]): string {
+  for (const until = Date.now() + 60_000; ; ) {
+    try {
+      return ran(program, ...args)
+    } catch (error) {
+      if (!String(error).includes('busy') || Date.now() > until) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10)
+    }
+  }
+}
+
 /** Whether a program is there. */
 export function has(program: string): boolean {
   try {
@@ -68,7 +83,7 @@ export class LoopDisk {
   }
 
   unmount(): void {
-    ran('umount', this.directory)
+    ranOnceFree('umount', this.directory)
     this.#isMounted = false
   }
 
@@ -184,8 +199,8 @@ export async function faulty(
     await ended
     clearTimeout(impatience)
   })
-  for (let waits = 0; statSync(device).size === 0; waits += 1) {
-    if (waits === 200 || server.exitCode !== null) lacks(context, 'nbd', 'nbdfuse serves no device here')
+  for (const until = Date.now() + 60_000; statSync(device).size === 0; ) {
+    if (Date.now() > until || server.exitCode !== null) lacks(context, 'nbd', 'nbdfuse serves no device here')
     await sleep(25)
   }
   makeExt4(device)

@@ -1,11 +1,11 @@
 /** What several test files need: directories that vanish, children that run a script, errors caught. */
 import { execFile, execFileSync, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { onTestFinished, type TestContext } from 'vitest'
+import { expect, onTestFinished, type TestContext } from 'vitest'
 import type { ErrorDetails } from '../src/index.js'
 
 export const root: string = fileURLToPath(new URL('..', import.meta.url))
@@ -28,6 +28,31 @@ export async function caught(
     throw new Error(`not an Error: ${String(error)}`)
   }
   throw new Error('it was expected to fail')
+}
+
+/**
+ * How many descriptors this process has, and how many threads without the kernel's own, which work for a ring and come
+ * and go.
+ */
+export function held(): { files: number; threads: number } {
+  const isOurs = (task: string) => {
+    try {
+      return !readFileSync(`/proc/self/task/${task}/comm`, 'utf8').startsWith('iou-')
+    } catch {
+      // It has ended meanwhile.
+      return false
+    }
+  }
+  return {
+    files: readdirSync('/proc/self/fd').length,
+    threads: readdirSync('/proc/self/task').filter(isOurs).length,
+  }
+}
+
+/** No more is held than before, but for one or two of Node's own. A thread that was joined leaves the list a moment later. */
+export async function expectHeldNoMoreThan(before: { files: number; threads: number }): Promise<void> {
+  const isSo = () => held().files <= before.files + 2 && held().threads <= before.threads + 2
+  await expect.poll(isSo, { timeout: 60_000, message: JSON.stringify([before, held()]) }).toBe(true)
 }
 
 /** Everything an iterable yields. */
@@ -101,7 +126,7 @@ export async function child(
   directory: string,
   body: string,
   flags: string[] = [],
-  timeout = 20_000,
+  timeout = 120_000,
 ): Promise<Ended> {
   try {
     const options = { cwd: root, timeout }

@@ -73,7 +73,7 @@ test('installed_without_scripts_it_runs_the_readmes_example_by_import_and_by_req
     })
     expect(stdout.trim().split('\n')).toHaveLength(lines)
   }
-}, 60_000)
+})
 
 /** The error of an import where the platform's package is missing, on this platform or as if on another. */
 function refusal(platform: string = process.platform): unknown {
@@ -104,16 +104,12 @@ test.each([
     'sunos',
     /no native part for sunos-\w+: there are builds for linux-x64-gnu, .*win32-arm64-msvc$/,
   ],
-])(
-  '%s_the_error_says_what_is_missing_and_what_to_do',
-  (_, platform, message) => {
-    expect(refusal(platform)).toEqual({
-      name: 'BackendError',
-      code: 'ERR_BACKEND_UNAVAILABLE',
-      message: expect.stringMatching(message),
-      reason: 'no loadable build',
-      caused: true,
-    })
-  },
-  60_000,
-)
+])('%s_the_error_says_what_is_missing_and_what_to_do', (_, platform, message) => {
+  expect(refusal(platform)).toEqual({
+    name: 'BackendError',
+    code: 'ERR_BACKEND_UNAVAILABLE',
+    message: expect.stringMatching(message),
+    reason: 'no loadable build',
+    caused: true,
+  })
+})

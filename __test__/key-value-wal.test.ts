@@ -224,7 +224,7 @@ test('a_killed_writer_loses_nothing_acknowledged', async () => {
       `
       import { KeyValueWal } from 'ringbolt'
       import { writeSync } from 'node:fs'
-      const wal = await KeyValueWal.open(directory, { fileBytesMax: 100_000, lockTimeoutMs: 10_000 })
+      const wal = await KeyValueWal.open(directory, { fileBytesMax: 100_000, lockTimeoutMs: 60_000 })
       setTimeout(() => process.kill(process.pid, 'SIGKILL'), ${20 + round * 20})
       const put = async () => {
         for (;;) {
@@ -237,7 +237,7 @@ test('a_killed_writer_loses_nothing_acknowledged', async () => {
     )
     expect(ended.signal).toBe('SIGKILL')
     const acknowledged = Math.max(-1, ...ended.stdout.split('\n').slice(0, -1).map(Number))
-    await using wal = await KeyValueWal.open(directory, { lockTimeoutMs: 10_000, check: 'all' })
+    await using wal = await KeyValueWal.open(directory, { lockTimeoutMs: 60_000, check: 'all' })
     expect(wal.lastSequence).toBeGreaterThanOrEqual(acknowledged)
     let next = 0
     for await (const entry of wal.entries()) {

@@ -15,7 +15,7 @@ const rounds = process.env['RINGBOLT_LONG'] === undefined ? 100 : 300
 const appending = `
 import { writeSync } from 'node:fs'
 import { Wal } from 'ringbolt'
-const wal = await Wal.open(process.argv[1], { segmentBytes: 1 << 20, lockTimeoutMs: 10000 })
+const wal = await Wal.open(process.argv[1], { segmentBytes: 1 << 20, lockTimeoutMs: 60_000 })
 writeSync(1, 'ready ' + wal.lastLsn + '\\n')
 const append = async () => {
   for (;;) {
@@ -82,7 +82,7 @@ async function run(parent: string): Promise<void> {
     promised = Math.max(promised, await killed(directory, 1 + Math.random() * 49))
     // In some rounds the next child meets what the kill left, and is killed over it.
     if (Math.random() < 0.3) continue
-    await using wal = await Wal.open(directory, { segmentBytes: 1 << 20, lockTimeoutMs: 10_000 })
+    await using wal = await Wal.open(directory, { segmentBytes: 1 << 20, lockTimeoutMs: 60_000 })
     expect(wal.lastLsn).toBeGreaterThanOrEqual(Math.max(promised, seen))
     // What earlier rounds left was compared then: its numbers, and the end of it, are compared again.
     const from = Math.max(1, seen - 100)

@@ -24,7 +24,7 @@ const appending = `
 import { openSync } from 'node:fs'
 const [acknowledgements, sync, directIo] = process.argv.slice(2)
 const out = openSync(acknowledgements, 'a')
-const wal = await Wal.open(directory, { segmentBytes: 1 << 20, lockTimeoutMs: 10000, sync, directIo: directIo === 'true' })
+const wal = await Wal.open(directory, { segmentBytes: 1 << 20, lockTimeoutMs: 60_000, sync, directIo: directIo === 'true' })
 const acknowledged = lsn => writeSync(out, lsn + '\\n')
 const append = async seed => {
   for (let turn = seed; ; turn += 1) {
@@ -78,6 +78,6 @@ for (const [sync, directIo] of [
       }
       expect(readFileSync(acknowledgements, 'utf8')).not.toBe('0\n')
     },
-    isLong ? 600_000 : 60_000,
+    isLong ? 600_000 : 180_000,
   )
 }

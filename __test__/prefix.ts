@@ -4,7 +4,7 @@ import { Wal, type WalOptions } from '../src/index.js'
 
 /** Open a log with segments of 1 MiB; closed after the test, before its disk is taken away. */
 export async function openLog(directory: string, options: WalOptions = {}): Promise<Wal> {
-  const wal = await Wal.open(directory, { segmentBytes: 1 << 20, lockTimeoutMs: 10_000, ...options })
+  const wal = await Wal.open(directory, { segmentBytes: 1 << 20, lockTimeoutMs: 60_000, ...options })
   onTestFinished(() => wal.close().catch(() => {}))
   return wal
 }

@@ -3,18 +3,18 @@
  * blocked, children made by fork and by cluster. What was acknowledged is there afterwards, and whoever comes next is
  * told the truth about who has the lock.
  */
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { expect, test } from 'vitest'
 import { BlobStore, Wal } from '../src/index.js'
-import { child, root, temporary } from './helpers.js'
+import { child, root, started, temporary } from './helpers.js'
 
 /** Both services under load; `acknowledged` holds the newest LSN, and how many syncs of the blob resolved. */
 const busy = `
 import { writeSync } from 'node:fs'
-const wal = await Wal.open(directory + '/log', { lockTimeoutMs: 5000 })
-const store = await BlobStore.open(directory + '/store', { lockTimeoutMs: 5000 })
+const wal = await Wal.open(directory + '/log', { lockTimeoutMs: 60_000 })
+const store = await BlobStore.open(directory + '/store', { lockTimeoutMs: 60_000 })
 const blob = await store.open('partition', 'blob')
 const acknowledged = { lsn: wal.lastLsn, synced: 0 }
 const tell = () => writeSync(1, JSON.stringify(acknowledged))
@@ -36,9 +36,9 @@ const whenBusy = async () => {
 /** What a process acknowledged is there, and both can be had at once. */
 async function expectKept(directory: string, stdout: string): Promise<void> {
   const acknowledged = JSON.parse(stdout) as { lsn: number; synced: number }
-  await using wal = await Wal.open(join(directory, 'log'), { lockTimeoutMs: 5000 })
+  await using wal = await Wal.open(join(directory, 'log'), { lockTimeoutMs: 60_000 })
   expect(wal.lastLsn).toBeGreaterThanOrEqual(acknowledged.lsn)
-  await using store = await BlobStore.open(join(directory, 'store'), { lockTimeoutMs: 5000 })
+  await using store = await BlobStore.open(join(directory, 'store'), { lockTimeoutMs: 60_000 })
   await using blob = await store.open('partition', 'blob')
   expect(Buffer.from(await blob.read(0, 4)).readUInt32LE()).toBeGreaterThanOrEqual(acknowledged.synced)
 }
@@ -109,10 +109,11 @@ test('who_handles_sigterm_closes_in_order_and_leaves_nothing_to_recover', async 
 test('a_thread_that_is_blocked_for_seconds_keeps_nothing_from_the_disk', async () => {
   const directory = temporary()
   // Goal: what was called before a long computation gets to the disk during it. Method: the thread sleeps, so that
-  // nothing of JavaScript can run, and the process is killed before anything could.
-  const ended = await child(
+  // nothing of JavaScript can run; from here one sees it arrive, and then the process is killed.
+  const blocked = await started(
     directory,
     `
+    import { writeSync } from 'node:fs'
     const wal = await Wal.open(directory + '/log')
     const store = await BlobStore.open(directory + '/store')
     const blob = await store.open('partition', 'blob')
@@ -121,17 +122,23 @@ test('a_thread_that_is_blocked_for_seconds_keeps_nothing_from_the_disk', async (
       blob.write(0, Buffer.alloc(100000, 7), { sync: true }),
     ]
     setImmediate(() => {
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2500)
-      process.kill(process.pid, 'SIGKILL')
+      writeSync(1, 'blocked\\n')
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)
     })
     await Promise.all(working)`,
   )
-  expect(ended).toMatchObject({ signal: 'SIGKILL', stderr: '' })
-  await using wal = await Wal.open(join(directory, 'log'), { lockTimeoutMs: 5000 })
+  expect(blocked.line).toBe('blocked')
+  const data = Buffer.alloc(100_000, 7)
+  const file = join(directory, 'store', 'partition', Buffer.from('blob').toString('hex'))
+  const isThere = async () =>
+    (await Wal.verify(join(directory, 'log'))).records === 1000 && readFileSync(file).includes(data)
+  await expect.poll(isThere, { timeout: 60_000 }).toBe(true)
+  await blocked.kill()
+  await using wal = await Wal.open(join(directory, 'log'), { lockTimeoutMs: 60_000 })
   expect(wal.lastLsn).toBe(1000)
-  await using store = await BlobStore.open(join(directory, 'store'), { lockTimeoutMs: 5000 })
+  await using store = await BlobStore.open(join(directory, 'store'), { lockTimeoutMs: 60_000 })
   await using blob = await store.open('partition', 'blob')
-  expect(Buffer.alloc(100_000, 7).equals(await blob.read(0, blob.size))).toBe(true)
+  expect(data.equals(await blob.read(0, blob.size))).toBe(true)
 })
 
 test('after_a_thread_was_blocked_everything_settles', async () => {

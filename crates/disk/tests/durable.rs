@@ -261,7 +261,7 @@ impl Drop for Mount {
         // The kernel lets go of a ring's files a moment after their last completion.
         let start = Instant::now();
         while let Err(why) = said(Command::new("umount").arg(&self.place)) {
-            if start.elapsed() > Duration::from_secs(10) {
+            if start.elapsed() > Duration::from_mins(1) {
                 let _ = said(Command::new("umount").arg("--lazy").arg(&self.place));
                 assert!(std::thread::panicking(), "{why}");
                 return;

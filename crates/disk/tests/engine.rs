@@ -431,7 +431,7 @@ fn many_engines_in_turn_leave_no_descriptor_and_no_thread_behind() {
         // A thread that was joined leaves the list a moment later.
         let start = std::time::Instant::now();
         while threads() > 0 {
-            assert!(start.elapsed() < Duration::from_secs(10), "{} threads are left", threads());
+            assert!(start.elapsed() < Duration::from_mins(1), "{} threads are left", threads());
             std::thread::yield_now();
         }
     });

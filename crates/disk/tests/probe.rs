@@ -14,8 +14,8 @@ use machine::lacks;
 use process::{in_a_child, watched};
 use ringbolt_disk::probe::probe;
 use ringbolt_disk::{
-    Backend, Buffer, Choice, Disk, Done, EngineOptions, Op, OpenOptions, Outcome, Preference, Token,
-    WriteMode, choose,
+    Backend, Buffer, Choice, Disk, Done, EngineOptions, NewDisk, Op, OpenOptions, Outcome, Preference,
+    Result, SharedDisk, Token, WriteMode, choose,
 };
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -158,5 +158,44 @@ fn descriptors_that_are_used_up_are_a_reason() {
         assert_eq!(refused.unwrap_err().errno, Errno::MFILE.raw_os_error());
         // Nothing of it is remembered.
         assert_eq!(choose(Preference::Auto).unwrap().reason, probe().reason);
+    });
+}
+
+#[test]
+fn a_ring_that_is_refused_after_it_was_tried_is_a_reason_too() {
+    // Goal: where anything will do, a service has a backend also if others take what the trial has just given back.
+    // Method: once a disk was chosen, and before its ring is made, there are no descriptors any more.
+    in_a_child("a_ring_that_is_refused_after_it_was_tried_is_a_reason_too", || {
+        if let Some(reason) = probe().reason {
+            return lacks("io_uring", &reason);
+        }
+        let limits = getrlimit(Resource::Nofile);
+        let limit = |current| setrlimit(Resource::Nofile, Rlimit { current, ..limits }).unwrap();
+        let log = |disk: Disk| {
+            limit(Some(3));
+            let driver = (disk.driver)();
+            limit(limits.current);
+            driver.map(|_| disk.backend)
+        };
+        let store = |disk: SharedDisk| {
+            limit(Some(3));
+            let engine = (disk.engine)(EngineOptions { depth: 4, helpers: 1 }, Box::new(|_, _| {}));
+            limit(limits.current);
+            engine.map(|_| disk.backend)
+        };
+        let both = |preference| -> [Result<(Backend, Option<String>)>; 2] {
+            [NewDisk::from(preference).build(log), NewDisk::from(preference).build(store)]
+        };
+        for built in both(Preference::Auto) {
+            let (backend, reason) = built.unwrap();
+            assert_eq!(backend, Backend::Threads);
+            assert!(reason.unwrap().contains("RLIMIT_NOFILE is 3"));
+        }
+        for refused in both(Preference::IoUring) {
+            assert_eq!(refused.unwrap_err().errno, Errno::MFILE.raw_os_error());
+        }
+        for built in both(Preference::Threads) {
+            assert_eq!(built, Ok((Backend::Threads, None)));
+        }
     });
 }

@@ -225,13 +225,14 @@ impl Shared {
     }
 
     fn open(self: &Arc<Self>, disk: NewDisk<SharedDisk>) -> Result<Root> {
-        let (disk, reason) = (disk.choose)().map_err(Error::backend_unavailable)?;
-        let SharedDisk { fs, engine, backend } = disk;
-        let shared = Arc::clone(self);
-        let on_done = move |done: &mut Vec<Done>, ops: &mut Vec<(Token, Op)>| shared.on_done(done, ops);
         let options = EngineOptions { depth: self.options.queue_depth, helpers: HELPERS };
+        let build = |SharedDisk { fs, engine, backend }| {
+            let shared = Arc::clone(self);
+            let on_done = move |done: &mut Vec<Done>, ops: &mut Vec<(Token, Op)>| shared.on_done(done, ops);
+            Ok((fs, engine(options, Box::new(on_done))?, backend))
+        };
         // Before the directory is touched: where it is not to be had, nothing is made.
-        let engine = engine(options, Box::new(on_done)).map_err(Error::backend_unavailable)?;
+        let ((fs, engine, backend), reason) = disk.build(build).map_err(Error::backend_unavailable)?;
         let root = root::open(&*fs, &self.options, &|| !self.inner().is_closing)?;
         if !root.is_settled {
             self.inner().machine.distrust();

@@ -66,20 +66,20 @@ impl Starting {
 
     fn try_open(self) -> Result<Service> {
         let Self { disk, shared } = self;
-        let (disk, reason) = (disk.choose)().map_err(Error::backend_unavailable)?;
-        let driver = (disk.driver)().map_err(Error::backend_unavailable)?;
+        let build = |disk: Disk| Ok((disk.fs, disk.backend, (disk.driver)()?));
+        let ((fs, backend, driver), reason) = disk.build(build).map_err(Error::backend_unavailable)?;
         let progress = |bytes, total| shared.progress(bytes, total);
         let check_wanted = || shared.check_wanted();
         let (opened, log, lock): (Opened, Box<dyn Machine>, File) = match shared.options.format {
             Format::Segments => {
                 let recovery::Opened { start, recovery, lock } =
-                    recovery::open(&*disk.fs, &shared.options, &progress, &check_wanted)?;
-                (opened(disk.backend, reason, &start, recovery), Box::new(Log::new(start)), lock)
+                    recovery::open(&*fs, &shared.options, &progress, &check_wanted)?;
+                (opened(backend, reason, &start, recovery), Box::new(Log::new(start)), lock)
             }
             Format::Entries { sequences, file_bytes_max } => {
                 let key_value::Recovered { start, recovery, lock } =
-                    key_value::recover(&*disk.fs, &shared.options, sequences, &progress, &check_wanted)?;
-                let opened = start.opened(disk.backend, reason, recovery);
+                    key_value::recover(&*fs, &shared.options, sequences, &progress, &check_wanted)?;
+                let opened = start.opened(backend, reason, recovery);
                 (opened, Box::new(key_value::Log::new(start, file_bytes_max)), lock)
             }
         };

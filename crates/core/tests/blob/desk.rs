@@ -135,8 +135,15 @@ impl Place {
         files
     }
 
+    /// The kernel lets go of a file a moment after the last operation on it has ended, and who opens it again waits for
+    /// that.
     pub(crate) fn options(&self) -> Options {
-        Options { lock_timeout: Duration::from_millis(20), ..Options::new(self.root()) }
+        Options { lock_timeout: Duration::from_mins(1), ..Options::new(self.root()) }
+    }
+
+    /// For who is to be refused.
+    pub(crate) fn impatient(&self) -> Options {
+        Options { lock_timeout: Duration::from_millis(20), ..self.options() }
     }
 
     pub(crate) fn open(&self) -> Desk {

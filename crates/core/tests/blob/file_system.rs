@@ -87,10 +87,13 @@ fn a_link_to_the_root_is_followed_and_the_lock_is_one(system: System) {
     desk.open("one", b"name").expect("makes");
     let link = place.path("link");
     symlink(place.root(), &link).expect("links");
-    let options = Options { directory: link, ..place.options() };
-    assert_eq!(code(place.open_with(options.clone())), Code::BlobStoreLocked);
+    let by_link = |options| Options { directory: link.clone(), ..options };
+    assert_eq!(code(place.open_with(by_link(place.impatient()))), Code::BlobStoreLocked);
     desk.close();
-    assert_eq!(place.open_with(options).expect("opens").scan("one").expect("scans"), [b"name"]);
+    assert_eq!(
+        place.open_with(by_link(place.options())).expect("opens").scan("one").expect("scans"),
+        [b"name"]
+    );
 }
 
 fn a_lock_file_that_is_none_never_blocks(system: System) {
@@ -155,12 +158,12 @@ fn a_blob_that_another_process_could_have_locked_is_waited_for_as_long_as_asked(
     place.write(format!("one/{NAME}"), header(Layout::V1, 0));
     let held = fs::File::open(place.path("one").join(NAME)).expect("opens");
     held.lock().expect("locks");
-    let mut desk = place.open();
+    let mut desk = place.open_with(place.impatient()).expect("opens");
     assert_eq!(code(desk.open("one", b"name")), Code::BlobOpenFailed);
     desk.close();
-    let patient = Options { lock_timeout: Duration::from_mins(1), ..place.options() };
-    let mut desk = place.open_with(patient).expect("opens");
+    let mut desk = place.open();
     let holder = std::thread::spawn(move || {
+        // So that it is mostly waited for. Where it is free before, it opens all the same.
         std::thread::sleep(Duration::from_millis(50));
         drop(held);
     });

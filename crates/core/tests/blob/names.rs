@@ -368,7 +368,7 @@ fn a_partition_goes_with_all_that_is_in_it_but_not_with_a_directory() {
 fn a_store_that_somebody_has_open_is_not_opened_and_the_holder_is_told() {
     everywhere(|place| {
         let desk = place.open();
-        let error = place.open_with(place.options()).expect_err("it is open");
+        let error = place.open_with(place.impatient()).expect_err("it is open");
         assert_eq!((error.code, error.path.clone()), (Code::BlobStoreLocked, Some(place.path(".hold"))));
         let holder = String::from_utf8(place.read(".hold")).expect("text");
         assert_eq!(error.pid, Some(holder.parse().expect("a number")));
@@ -376,7 +376,7 @@ fn a_store_that_somebody_has_open_is_not_opened_and_the_holder_is_told() {
             assert_eq!(error.pid, Some(std::process::id()));
         }
         place.write(".hold", b"nobody");
-        assert_eq!(place.open_with(place.options()).expect_err("it is open").pid, None);
+        assert_eq!(place.open_with(place.impatient()).expect_err("it is open").pid, None);
         desk.close();
         place.open().close();
     });
@@ -391,7 +391,7 @@ fn a_blob_that_somebody_has_locked_is_not_opened() {
     let options = OpenOptions { access: Access::ReadWrite, create: Create::Never, direct: false };
     let held = fs.open(&place.path("one").join(NAME), options).expect("opens");
     assert!(fs.try_lock(&held).expect("locks"));
-    let mut desk = place.open();
+    let mut desk = place.open_with(place.impatient()).expect("opens");
     let error = desk.open("one", b"name").expect_err("somebody has it");
     assert_eq!(error.code, Code::BlobOpenFailed);
     assert!(error.to_string().contains("locked"), "{error:?}");

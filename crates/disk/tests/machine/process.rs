@@ -7,7 +7,8 @@ use std::time::Duration;
 /// Run a case that may wait for ever, which is how a lost wake shows: then it fails by its name, and its
 /// process with it, as a thread that sleeps cannot be ended.
 pub(crate) fn watched(name: &str, case: impl FnOnce() + Send + 'static) {
-    const PATIENCE: Duration = Duration::from_mins(1);
+    // Far more than any case takes on a slow disk, beside other tests.
+    const PATIENCE: Duration = Duration::from_mins(5);
     let (ended, end) = std::sync::mpsc::channel::<()>();
     let work = move || {
         // Dropped at the end of the case, whichever way it ends.
