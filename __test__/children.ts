@@ -20,8 +20,8 @@ const tell = value => writeSync(1, JSON.stringify(value) + '\\n')
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 const told = async () => (await lines.next()).value
 const plain = error => error && {
-  name: error.name, code: error.code, errno: error.errno, syscall: error.syscall, path: error.path,
-  partition: error.partition, offset: error.offset, length: error.length, bytesDone: error.bytesDone,
+  name: error.name, message: error.message, code: error.code, errno: error.errno, syscall: error.syscall, path: error.path,
+  reason: error.reason, partition: error.partition, offset: error.offset, length: error.length, bytesDone: error.bytesDone,
   cause: plain(error.cause),
 }
 const failure = promise => Promise.resolve(promise).then(() => undefined, plain)

@@ -75,41 +75,83 @@ test('installed_without_scripts_it_runs_the_readmes_example_by_import_and_by_req
   }
 })
 
-/** The error of an import where the platform's package is missing, on this platform or as if on another. */
-function refusal(platform: string = process.platform): unknown {
-  const project = installed()
-  rmSync(join(project, 'node_modules', '@ringbolt'), { recursive: true })
-  const { stdout } = spawnSync(
-    process.execPath,
-    [
-      '--input-type=module',
-      '--eval',
-      `Object.defineProperty(process, 'platform', { value: '${platform}' })
-      import('ringbolt').catch(({ name, code, message, reason, cause }) =>
-        console.log(JSON.stringify({ name, code, message, reason, caused: cause instanceof Error })))`,
-    ],
-    { cwd: project, encoding: 'utf8' },
-  )
-  return JSON.parse(stdout)
+/** A platform to pretend: what Node says of itself, by the name of its package. */
+function pretended(target: string): string {
+  const [platform, arch, abi] = target.split('-') as [string, string, string?]
+  return `Object.defineProperty(process, 'platform', { value: '${platform}' })
+    Object.defineProperty(process, 'arch', { value: '${arch}' })
+    process.report.getReport = () => ({ header: ${abi === 'gnu' ? "{ glibcVersionRuntime: '2.28' }" : '{}'} })`
 }
 
-test.each([
-  [
-    'without the package of its platform',
-    process.platform,
-    /@ringbolt\/binding-\w+-\w+(?:-\w+)?.*--omit=optional.*npm run build/,
-  ],
-  [
-    'on a platform that has none',
-    'sunos',
-    /no native part for sunos-\w+: there are builds for linux-x64-gnu, .*win32-arm64-msvc$/,
-  ],
-])('%s_the_error_says_what_is_missing_and_what_to_do', (_, platform, message) => {
-  expect(refusal(platform)).toEqual({
-    name: 'BackendError',
-    code: 'ERR_BACKEND_UNAVAILABLE',
-    message: expect.stringMatching(message),
-    reason: 'no loadable build',
-    caused: true,
+/** The error of an import, of one by `require` too, on this platform or as if on another. */
+function refusal(project: string, target = ''): unknown {
+  const [imported, required] = [
+    ['--input-type=module', "import('ringbolt').catch(tell)"],
+    ['--input-type=commonjs', "try { require('ringbolt') } catch (error) { tell(error) }"],
+  ].map(([type, load]) => {
+    const script = `${target && pretended(target)}
+      const tell = ({ name, code, message, reason, cause }) =>
+        console.log(JSON.stringify({ name, code, message, reason, caused: cause instanceof Error }))
+      ${load}`
+    const options = { cwd: project, encoding: 'utf8' } as const
+    const { stdout, stderr } = spawnSync(process.execPath, [type as string, '--eval', script], options)
+    if (stdout === '') throw new Error(`it was expected to fail, and to say so: ${stderr}`)
+    return JSON.parse(stdout)
+  })
+  expect(required).toEqual(imported)
+  return imported
+}
+
+const unavailable = { name: 'BackendError', code: 'ERR_BACKEND_UNAVAILABLE', caused: true }
+
+test('without_the_package_of_its_platform_the_error_names_it_and_says_what_to_do', () => {
+  const project = installed()
+  rmSync(join(project, 'node_modules', '@ringbolt'), { recursive: true })
+  for (const target of supported) {
+    const name = `@ringbolt/binding-${target}`
+    const said = new RegExp(
+      `for ${target} could not be loaded\\. It is the package ${name}, .*--omit=optional.*npm run build`,
+    )
+    expect(refusal(project, target)).toEqual({
+      ...unavailable,
+      message: expect.stringMatching(said),
+      reason: `${name} is not installed`,
+    })
+    // And it is what the loader looks for.
+    expect(readFileSync(join(root, 'src', 'binding.cjs'), 'utf8')).toContain(`require('${name}')`)
+  }
+})
+
+test('on_a_platform_without_a_build_the_error_says_so_and_names_those_that_have_one', () => {
+  const project = installed()
+  rmSync(join(project, 'node_modules', '@ringbolt'), { recursive: true })
+  expect(supported).toHaveLength(8)
+  for (const target of [
+    'sunos-x64',
+    'freebsd-x64',
+    'linux-riscv64-gnu',
+    'linux-arm-musl',
+    'win32-ia32-msvc',
+  ]) {
+    expect(refusal(project, target)).toEqual({
+      ...unavailable,
+      message: `ringbolt has no native part for ${target}: there are builds for ${supported.join(', ')}`,
+      reason: `no build for ${target}`,
+    })
+  }
+})
+
+test('a_package_that_is_there_and_does_not_load_is_not_called_missing', () => {
+  const project = installed()
+  const scope = join(project, 'node_modules', '@ringbolt')
+  const [name] = readdirSync(scope) as [string]
+  const file = readdirSync(join(scope, name)).find(file => file.endsWith('.node')) as string
+  writeFileSync(join(scope, name, file), 'cut short on its way')
+  expect(refusal(project)).toEqual({
+    ...unavailable,
+    message: expect.stringMatching(
+      new RegExp(`@ringbolt/${name} is installed and does not load \\(.+\\): install it anew`),
+    ),
+    reason: expect.stringContaining(file),
   })
 })

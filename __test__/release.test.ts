@@ -40,16 +40,20 @@ const tag = `v${JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).ver
 
 let clone: string
 let binaries: string
+let packages: string
 
 /** A clone as far as the gate looks at it, its changelog ready for the release, and a binary for each target. */
 beforeEach(() => {
   clone = temporary()
   binaries = join(clone, 'binaries')
+  packages = join(clone, 'packages')
   mkdirSync(binaries)
+  mkdirSync(join(clone, 'dist'))
   mkdirSync(join(clone, 'src'))
   const files = ['package.json', 'package-lock.json', 'Cargo.toml', 'src/binding.cjs']
   for (const file of [...files, 'LICENSE', 'LICENSE-MIT', 'LICENSE-APACHE'])
     copyFileSync(join(root, file), join(clone, file))
+  writeFileSync(join(clone, 'dist', 'index.js'), '')
   writeFileSync(join(clone, 'CHANGELOG.md'), `# Changelog\n\n## ${tag.slice(1)}\n`)
   for (const target of supported) writeFileSync(join(binaries, nameOf(target)), header(target))
 })
@@ -62,7 +66,8 @@ function release(...args: string[]) {
   )
   return { status, stdout, stderr }
 }
-const prepare = () => release('prepare', '--binaries', binaries, '--tag', tag)
+const prepare = () => release('prepare', '--binaries', binaries, '--into', packages, '--tag', tag)
+const publish = () => release('publish', '--packages', packages, '--dry-run')
 
 function edit(file: string, from: string | RegExp, to: string): void {
   const path = join(clone, file)
@@ -86,6 +91,15 @@ test('each_platform_gets_its_package_and_the_main_one_depends_on_exactly_these',
     expect(placed?.equals(built as Buffer)).toBe(true)
     expect(existsSync(join(directory, 'LICENSE-MIT'))).toBe(true)
   }
+  expect(readdirSync(packages)).toHaveLength(supported.length + 1)
+
+  // A package that was lost on the way to the one that publishes is missed there.
+  rmSync(join(packages, `ringbolt-binding-darwin-x64-${tag.slice(1)}.tgz`))
+  expect(publish()).toMatchObject({
+    status: 1,
+    stdout: '',
+    stderr: expect.stringContaining('ringbolt needs @ringbolt/binding-darwin-x64: not packed'),
+  })
 })
 
 const version = /version = "\d.*"/
@@ -125,6 +139,7 @@ test.each<[string, () => void, RegExp]>([
     () => edit('src/binding.cjs', /bindingPackageVersion !== '.*?'/, "bindingPackageVersion !== '9.9.9'"),
     /src\/binding\.cjs has 9\.9\.9/,
   ],
+  ['the facade was not built', () => rmSync(join(clone, 'dist', 'index.js')), /dist\/ is not built/],
   [
     'the changelog says nothing of it',
     () => edit('CHANGELOG.md', /## \d.*/, '## Unreleased'),
@@ -136,15 +151,8 @@ test.each<[string, () => void, RegExp]>([
 })
 
 test('a_release_is_refused_under_the_tag_of_another', () => {
-  expect(release('prepare', '--binaries', binaries, '--tag', 'v9.9.9')).toMatchObject({
+  expect(release('prepare', '--binaries', binaries, '--into', packages, '--tag', 'v9.9.9')).toMatchObject({
     status: 1,
     stderr: expect.stringContaining('the tag has 9.9.9'),
-  })
-})
-
-test('nothing_is_published_that_was_not_prepared', () => {
-  expect(release('publish', '--dry-run')).toMatchObject({
-    status: 1,
-    stderr: expect.stringContaining('run `prepare` first'),
   })
 })

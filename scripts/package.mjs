@@ -1,12 +1,13 @@
 /**
  * `npm run check:package`: what npm would publish, looked at as those who install it meet it. Packs it, then checks what
- * is in it, how its entry resolves (publint, arethetypeswrong) and its types from a module of either kind, and prints the
- * sizes. That it runs once installed, `__test__/installed.test.ts` shows.
+ * is in it, how its entry resolves (publint, arethetypeswrong), its types from a module of either kind, and that it runs
+ * once installed (`__test__/installed.test.ts`, here on the build that is published), and prints the sizes.
  */
 
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { gzipSync } from 'node:zlib'
 
 import { main, ROOT, runOrFail, StepError } from './run.mjs'
 import { setup } from './setup.mjs'
@@ -51,6 +52,12 @@ const tool = (...args) => runOrFail('npx', ['--no-install', ...args])
 /** Size for people. */
 const size = bytes => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(0)} kB` : `${(bytes / 1e6).toFixed(2)} MB`)
 
+/** A file's size as npm packs it, and as it is. */
+function sizesOf(path) {
+  const bytes = readFileSync(path)
+  return [size(gzipSync(bytes).length), size(bytes.length)]
+}
+
 await main(async () => {
   // A debug build is twenty times as large as what is published.
   await setup('release')
@@ -81,12 +88,13 @@ await main(async () => {
   const alone = ['--offline', '--ignore-scripts', '--omit=optional', '--no-audit', '--no-fund']
   await runOrFail('npm', ['install', '--prefix', user, ...alone, tarball])
   await tool('tsc', '--project', user)
+  await tool('vitest', 'run', join('__test__', 'installed.test.ts'))
 
   const rows = [
     ['', 'packed', 'unpacked'],
     [filename, size(packed), size(unpackedSize)],
   ]
   for (const name of readdirSync(join(ROOT, 'src')).filter(file => file.endsWith('.node')))
-    rows.push([`${name}, of this machine's package`, '', size(statSync(join(ROOT, 'src', name)).size)])
+    rows.push([`${name}, of this machine's package`, ...sizesOf(join(ROOT, 'src', name))])
   console.log(`\n${paths.length} files\n\n${table(rows)}`)
 })

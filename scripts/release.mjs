@@ -1,28 +1,36 @@
 /**
  * What the release workflow runs, in the order of its steps. CONTRIBUTING.md says how a release is made.
  *
- *     node scripts/release.mjs prepare --binaries DIRECTORY [--tag vX.Y.Z]
- *     node scripts/release.mjs publish [--dry-run]
+ *     node scripts/release.mjs prepare --binaries DIRECTORY --into PACKAGES [--tag vX.Y.Z]
+ *     node scripts/release.mjs publish --packages PACKAGES [--dry-run]
  *
  * `prepare` is the gate: one version everywhere, one binary for each target and none besides, each made for the target it
- * is named after. It makes `npm/`, the packages of the platforms, and writes their exact versions as optional dependencies
- * into package.json. Neither is committed: what a clone's lockfile named would have to be published before `npm ci`
- * could install it.
+ * is named after. It makes `npm/`, the packages of the platforms, writes their exact versions as optional dependencies into
+ * package.json, and packs everything. Neither is committed: what a clone's lockfile named would have to be published before
+ * `npm ci` could install it.
  *
- * `publish` publishes those packages, and only then the one that depends on them. What is published already is left as it
- * is, so that a run that broke off can be repeated.
+ * `publish` publishes what was packed: the platforms' packages, and only then the one that depends on them. What is
+ * published already is left as it is, so that a run that broke off can be repeated.
  */
 
 import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
 import { main, ROOT, runOrFail, StepError } from './run.mjs'
 import { table } from './table.mjs'
 
-const USAGE =
-  'usage: node scripts/release.mjs prepare --binaries DIRECTORY [--tag vX.Y.Z] | publish [--dry-run]'
+const USAGE = `usage: node scripts/release.mjs prepare --binaries DIRECTORY --into PACKAGES [--tag vX.Y.Z]
+       node scripts/release.mjs publish --packages PACKAGES [--dry-run]`
 
 const readJson = path => JSON.parse(readFileSync(path, 'utf8'))
 const writeJson = (path, value) => writeFileSync(path, `${JSON.stringify(value, null, 2)}\n`)
@@ -112,8 +120,9 @@ function place(root, binaries) {
   return rows
 }
 
-function prepare(root, { binaries, tag }) {
+function prepare(root, { binaries, into, tag }) {
   const version = versionOf(root, tag)
+  if (!existsSync(join(root, 'dist', 'index.js'))) throw new StepError('dist/ is not built: `npm run build`')
   const directory = join(root, 'npm')
   rmSync(directory, { recursive: true, force: true })
   const napi = join(ROOT, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js')
@@ -135,6 +144,17 @@ function prepare(root, { binaries, tag }) {
       copyFileSync(join(root, file), join(directory, target, file))
   }
   writeJson(path, manifest)
+
+  mkdirSync(into, { recursive: true })
+  const packages = [root, ...platforms(root).map(target => join(directory, target))]
+  execFileSync(
+    'npm',
+    ['pack', '--silent', '--ignore-scripts', `--pack-destination=${resolve(into)}`, ...packages],
+    {
+      cwd: root,
+      stdio: 'ignore',
+    },
+  )
   console.log(
     `${table(rows)}\n\n${rows.length} binaries for ${rows.length} targets, all at version ${version}.`,
   )
@@ -149,20 +169,38 @@ function isPublished({ name, version }) {
   throw new StepError(`cannot ask the registry for ${name}: ${stderr.trim()}`)
 }
 
-async function publish(root, { 'dry-run': dryRun }) {
-  const manifest = readJson(join(root, 'package.json'))
-  const wanted = Object.keys(manifest.optionalDependencies ?? {})
-  if (wanted.length === 0)
-    throw new StepError('package.json has no optional dependencies: run `prepare` first')
-  // Those of the platforms first: who installs the main package while they are not there gets none of them.
-  for (const directory of [...platforms(root).map(target => join(root, 'npm', target)), root]) {
-    const { name, version } = readJson(join(directory, 'package.json'))
-    if (!dryRun && isPublished({ name, version })) {
-      console.log(`${name} ${version} is published already`)
+/** The manifests of what was packed, by the files; the main package's last. */
+function packed(directory) {
+  const all = readdirSync(directory).map(file => {
+    const tarball = resolve(directory, file)
+    const text = execFileSync('tar', ['-xzOf', tarball, 'package/package.json'], { encoding: 'utf8' })
+    return { tarball, manifest: JSON.parse(text) }
+  })
+  const dependsOn = ({ manifest }) => Object.keys(manifest.optionalDependencies ?? {}).length
+  return all.toSorted((a, b) => dependsOn(a) - dependsOn(b))
+}
+
+async function publish({ packages, 'dry-run': dryRun }) {
+  const all = packed(packages)
+  const { name, optionalDependencies = {} } = all.at(-1)?.manifest ?? {}
+  const there = new Set(all.map(({ manifest }) => `${manifest.name}@${manifest.version}`))
+  const missing = Object.entries(optionalDependencies).filter(
+    ([on, version]) => !there.has(`${on}@${version}`),
+  )
+  if (missing.length > 0)
+    throw new StepError(`${name} needs ${missing.map(([on]) => on).join(', ')}: not packed`)
+  if (Object.keys(optionalDependencies).length !== all.length - 1)
+    throw new StepError(`${all.length} packages are not one and those it depends on`)
+  for (const { tarball, manifest } of all) {
+    if (!dryRun && isPublished(manifest)) {
+      console.log(`${manifest.name} ${manifest.version} is published already`)
       continue
     }
-    const args = ['publish', directory, '--access', 'public', '--ignore-scripts']
-    await runOrFail('npm', [...args, dryRun ? '--dry-run' : '--provenance'])
+    const args = ['publish', tarball, '--access', 'public', '--ignore-scripts']
+    if (dryRun) args.push('--dry-run')
+    // Only a workflow can vouch for where it was built.
+    else if (process.env.GITHUB_ACTIONS) args.push('--provenance')
+    await runOrFail('npm', args)
   }
 }
 
@@ -171,6 +209,8 @@ await main(async () => {
     allowPositionals: true,
     options: {
       binaries: { type: 'string' },
+      into: { type: 'string' },
+      packages: { type: 'string' },
       tag: { type: 'string' },
       'dry-run': { type: 'boolean', default: false },
       // Another clone than this one: for the test of the gate.
@@ -178,8 +218,8 @@ await main(async () => {
     },
   })
   const [command] = positionals
-  const root = resolve(values.root)
-  if (command === 'prepare' && values.binaries !== undefined) prepare(root, values)
-  else if (command === 'publish') await publish(root, values)
+  const { binaries, into, packages, root } = values
+  if (command === 'prepare' && binaries !== undefined && into !== undefined) prepare(resolve(root), values)
+  else if (command === 'publish' && packages !== undefined) await publish(values)
   else throw new StepError(USAGE, 2)
 })

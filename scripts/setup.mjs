@@ -32,7 +32,9 @@ function checkMachine() {
     missing.push(`Node.js ${NODE_MIN.join('.')} or newer (this is ${process.versions.node})`)
   }
   if (process.platform !== 'linux') {
-    missing.push(`Linux (this is ${process.platform}; other systems are not supported yet)`)
+    missing.push(
+      `Linux (on ${process.platform}, \`npm ci && npm run build\` builds it and \`npx vitest run\` tests it)`,
+    )
   }
   if (!isInstalled('cargo', '--version')) {
     missing.push('Rust: install it with rustup, and see that `cargo` is on the PATH')

@@ -72,7 +72,7 @@ export interface ErrorDetails {
   blobName?: Uint8Array
   /** How many bytes were asked for, from `offset` on. */
   length?: number
-  /** How many of them were done before it failed. */
+  /** How many of them a write did before it failed. */
   bytesDone?: number
   /** The first LSN concerned: of damage, or the oldest that can still be read (`ERR_WAL_TRUNCATED`). */
   firstLsn?: number
@@ -195,7 +195,8 @@ export class WalError extends RingboltError {
  * | `ERR_BLOB_VERSION_MISMATCH` | it has another version than was asked for: `expected`, `found` |
  * | `ERR_BLOB_INSUFFICIENT_LENGTH` | a read past the end: `offset`, `length`, `size` |
  * | `ERR_BLOB_OFFSET_OVERFLOW` | an offset, a size or an end is past 2^53 - 1 |
- * | `ERR_BLOB_READ_FAILED`, `ERR_BLOB_WRITE_FAILED` | `errno`, `syscall`, `offset`, `bytesDone` |
+ * | `ERR_BLOB_READ_FAILED` | nothing was read: `errno`, `syscall`, `offset` |
+ * | `ERR_BLOB_WRITE_FAILED` | `errno`, `syscall`, `offset`, and `bytesDone` of them are written |
  * | `ERR_BLOB_RESIZE_FAILED`, `ERR_BLOB_SYNC_FAILED` | `errno`, `syscall` |
  * | `ERR_BLOB_POISONED` | a flush of this blob failed before: `cause`; see `BlobHandle.sync` |
  * | `ERR_BLOB_CLOSED` | called after the handle's `close()` |

@@ -36,21 +36,50 @@ function target(): string {
   return `${platform}-${arch}-${header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'}`
 }
 
+// Required, not imported: a failing import could not be caught without making this module asynchronous, and then
+// `require('ringbolt')` would not work.
+const require = createRequire(import.meta.url)
+
 function load(): typeof binding {
   try {
-    // Required, not imported: a failing import could not be caught without making this module asynchronous,
-    // and then `require('ringbolt')` would not work.
-    return createRequire(import.meta.url)('#binding')
+    return require('#binding')
   } catch (cause) {
-    // The loader tries every place a build could be in; its error begins with the least likely one.
-    const here = target()
-    const message = supported.includes(here)
-      ? `ringbolt's native part for ${here} could not be loaded. It is the package @ringbolt/binding-${here}, an optional ` +
-        'dependency: install without `--omit=optional`, on the machine that runs it (a node_modules or a lockfile made on ' +
-        'another platform lacks it); in a clone, `npm run build` makes it'
-      : `ringbolt has no native part for ${here}: there are builds for ${supported.join(', ')}`
-    throw new BackendError('ERR_BACKEND_UNAVAILABLE', message, { reason: 'no loadable build', cause })
+    throw unavailable(target(), cause)
   }
+}
+
+/** There is no native part. `cause` is the loader's, which tried every place a build could be in: the least likely first. */
+function unavailable(here: string, cause: unknown): BackendError {
+  const name = `@ringbolt/binding-${here}`
+  if (!supported.includes(here)) {
+    const message = `ringbolt has no native part for ${here}: there are builds for ${supported.join(', ')}`
+    return new BackendError('ERR_BACKEND_UNAVAILABLE', message, { reason: `no build for ${here}`, cause })
+  }
+  const doing = `ringbolt's native part for ${here} could not be loaded`
+  const reason = refusalOf(name)
+  if (reason !== undefined) {
+    const message = `${doing}: the package ${name} is installed and does not load (${reason}): install it anew, on the machine that runs it`
+    return new BackendError('ERR_BACKEND_UNAVAILABLE', message, { reason, cause })
+  }
+  const message =
+    `${doing}. It is the package ${name}, an optional dependency: install without \`--omit=optional\`, on the machine that ` +
+    'runs it (a node_modules or a lockfile made on another platform lacks it); in a clone, `npm run build` makes it'
+  return new BackendError('ERR_BACKEND_UNAVAILABLE', message, { reason: `${name} is not installed`, cause })
+}
+
+/** Why a package does not load that is there; `undefined` where it is not. */
+function refusalOf(name: string): string | undefined {
+  try {
+    require.resolve(`${name}/package.json`)
+  } catch {
+    return undefined
+  }
+  try {
+    require(name)
+  } catch (error) {
+    return String((error as Error).message).split('\n', 1)[0]
+  }
+  return 'the loader passed it over: see `cause`'
 }
 
 export const native: typeof binding = load()
