@@ -3,7 +3,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-/** The clone's root; every command runs there. */
+/** The clone's root; commands run there unless told. */
 export const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
 /** A step that failed in a way its own output explains: no stack trace adds to it. */
@@ -25,10 +25,10 @@ export function isInstalled(program, ...args) {
  *
  * Resolves to its exit status and, with `capture`, to everything it printed.
  */
-export function run(program, args, { env = {}, capture = false } = {}) {
+export function run(program, args, { env = {}, cwd = ROOT, capture = false } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
-      cwd: ROOT,
+      cwd,
       env: { ...process.env, ...env },
       stdio: ['ignore', capture ? 'pipe' : 'inherit', capture ? 'pipe' : 'inherit'],
     })
