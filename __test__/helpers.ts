@@ -58,6 +58,7 @@ export type Capability =
   | 'user'
   | 'memory'
   | 'seccomp'
+  | 'io_uring'
 
 /**
  * The test cannot go on without this capability. Where `RINGBOLT_REQUIRE` names it (`mount,memory`) that is a failure,

@@ -20,6 +20,12 @@ export function isInstalled(program, ...args) {
   return error === undefined && status === 0
 }
 
+/** How `spawn` is told of a command. On Windows npm's programs are scripts, which only a shell can start. */
+function command(program, args) {
+  if (process.platform !== 'win32' || !['npm', 'npx'].includes(program)) return [program, args, {}]
+  return [[program, ...args.map(arg => `"${arg}"`)].join(' '), [], { shell: true }]
+}
+
 /**
  * Run a command to its end, showing its output as it comes.
  *
@@ -27,7 +33,9 @@ export function isInstalled(program, ...args) {
  */
 export function run(program, args, { env = {}, cwd = ROOT, capture = false } = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
+    const [start, rest, how] = command(program, args)
+    const child = spawn(start, rest, {
+      ...how,
       cwd,
       env: { ...process.env, ...env },
       stdio: ['ignore', capture ? 'pipe' : 'inherit', capture ? 'pipe' : 'inherit'],
