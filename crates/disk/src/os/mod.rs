@@ -48,6 +48,7 @@ pub struct OsFile {
     path: PathBuf,
     /// Whether it bypasses the page cache. Settled when it is opened.
     direct: bool,
+    #[cfg_attr(target_os = "macos", expect(dead_code, reason = "there is nothing to learn there"))]
     learnt: system::Learnt,
 }
 
