@@ -20,6 +20,9 @@ async function needsRing(context: TestContext): Promise<void> {
   if (!io_uring.available) lacks(context, 'io_uring', `${io_uring.reason}`)
 }
 
+/** Whether this build of ringbolt has no use for io_uring, whatever the kernel lets it do. */
+const isWithoutRing = (await backends()).io_uring.reason?.includes('this build') ?? false
+
 /** Each service, by what opens it. */
 const opened = [
   ['Wal', (backend: 'auto' | 'io_uring' | 'threads') => Wal.open(temporary(), { backend })],
@@ -101,7 +104,7 @@ const refusals = [
   ['ENOMEM', 'register', 12, /memory/],
 ] as const
 
-test.for(refusals)(
+test.skipIf(isWithoutRing).for(refusals)(
   'where %s is the answer to io_uring_%s auto works and says why, and io_uring is refused',
   async ([error, call, errno, advice], context) => {
     // Who may not set a ring up does not come to the other calls.
@@ -160,4 +163,22 @@ test('an_ordinary_user_without_locked_memory_has_a_backend_that_works', async co
   expect(await child.next()).toBeLessThan(150)
   expect(await child.next()).toBe(500)
   expect(await child.end()).toBe(0)
+})
+
+test.runIf(isWithoutRing).for(opened)('%s runs on threads in a build without the ring', async ([, open]) => {
+  const { io_uring, threads } = await backends()
+  expect(threads).toEqual({ available: true })
+  expect(io_uring).toEqual({
+    available: false,
+    kernel: release(),
+    features: [],
+    reason: expect.stringContaining('this build of ringbolt has no io_uring'),
+  })
+  await using service = await open('auto')
+  expect([service.backend, service.backendReason]).toEqual(['threads', io_uring.reason])
+  await expect(open('io_uring')).rejects.toMatchObject({
+    code: 'ERR_BACKEND_UNAVAILABLE',
+    syscall: 'io_uring_setup',
+    message: expect.stringContaining('this build of ringbolt has no io_uring'),
+  })
 })

@@ -6,6 +6,9 @@ import { beforeAll, expect, onTestFinished, test } from 'vitest'
 import { supported } from '../src/native.js'
 import { root, temporary } from './helpers.js'
 
+// What is installed here is looked at as it is, whichever build the rest of the run has.
+delete process.env['NAPI_RS_NATIVE_LIBRARY_PATH']
+
 const npm = (directory: string, ...args: string[]) =>
   execFileSync('npm', [...args, '--offline', '--no-audit', '--no-fund', '--loglevel=error'], {
     cwd: directory,

@@ -3,7 +3,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-/** The clone's root; every command runs there. */
+/** The clone's root; commands run there unless told. */
 export const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
 /** A step that failed in a way its own output explains: no stack trace adds to it. */
@@ -20,15 +20,23 @@ export function isInstalled(program, ...args) {
   return error === undefined && status === 0
 }
 
+/** How `spawn` is told of a command. On Windows npm's programs are scripts, which only a shell can start. */
+function command(program, args) {
+  if (process.platform !== 'win32' || !['npm', 'npx'].includes(program)) return [program, args, {}]
+  return [[program, ...args.map(arg => `"${arg}"`)].join(' '), [], { shell: true }]
+}
+
 /**
  * Run a command to its end, showing its output as it comes.
  *
  * Resolves to its exit status and, with `capture`, to everything it printed.
  */
-export function run(program, args, { env = {}, capture = false } = {}) {
+export function run(program, args, { env = {}, cwd = ROOT, capture = false } = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(program, args, {
-      cwd: ROOT,
+    const [start, rest, how] = command(program, args)
+    const child = spawn(start, rest, {
+      ...how,
+      cwd,
       env: { ...process.env, ...env },
       stdio: ['ignore', capture ? 'pipe' : 'inherit', capture ? 'pipe' : 'inherit'],
     })

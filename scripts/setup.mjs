@@ -31,17 +31,14 @@ function checkMachine() {
   if (major < NODE_MIN[0] || (major === NODE_MIN[0] && minor < NODE_MIN[1])) {
     missing.push(`Node.js ${NODE_MIN.join('.')} or newer (this is ${process.versions.node})`)
   }
-  if (process.platform !== 'linux') {
-    missing.push(
-      `Linux (on ${process.platform}, \`npm ci && npm run build\` builds it and \`npx vitest run\` tests it)`,
-    )
-  }
   if (!isInstalled('cargo', '--version')) {
     missing.push('Rust: install it with rustup, and see that `cargo` is on the PATH')
   }
-  if (!COMPILERS.some(compiler => isInstalled(compiler, '--version'))) {
+  // On Windows rustup sees to a linker, and knows where to find it.
+  if (process.platform !== 'win32' && !COMPILERS.some(compiler => isInstalled(compiler, '--version'))) {
     missing.push(
-      'a C compiler, which Rust links with: on Debian and Ubuntu, `apt-get install build-essential`',
+      'a C compiler, which Rust links with: on Debian and Ubuntu `apt-get install build-essential`, on macOS ' +
+        '`xcode-select --install`',
     )
   }
   if (missing.length > 0) {

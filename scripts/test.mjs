@@ -4,7 +4,9 @@
  * machine has, and on threads.
  *
  * `npm run test:long`: what takes longer instead: Rust's ignored tests, and those files of vitest's that say how much
- * longer they can be.
+ * longer they can be, and what the next one runs.
+ *
+ * `npm run test:without-ring`: Rust and vitest on a build that has no ring in it, which is what other systems have.
  *
  * All of it runs even when a part fails, and the last line counts: `N passed, N failed`.
  */
@@ -13,20 +15,24 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs, stripVTControlCharacters } from 'node:util'
 
-import { isInstalled, main, ROOT, run } from './run.mjs'
+import { isInstalled, main, ROOT, run, runOrFail } from './run.mjs'
 import { setup } from './setup.mjs'
 
 const RUST = ['--workspace', '--features', 'ringbolt-disk/sim,ringbolt-core/planted']
 
+/** Where `npm run build:without-ring` puts the addon. */
+const WITHOUT_RING = join(ROOT, 'target', 'without-ring', 'ringbolt.node')
+
 /** A run of a test runner: what to call it, how to start it. */
-function rust(name, { profile = 'test', ignored = false } = {}) {
+function rust(name, { profile = 'test', ignored = false, ring = true } = {}) {
+  const what = ring ? RUST : [...RUST, '--no-default-features']
   if (isInstalled('cargo', 'nextest', '--version')) {
-    const args = ['nextest', 'run', ...RUST, '--no-fail-fast', '--no-tests', 'pass', '--status-level', 'fail']
+    const args = ['nextest', 'run', ...what, '--no-fail-fast', '--no-tests', 'pass', '--status-level', 'fail']
     if (profile !== 'test') args.push('--cargo-profile', profile)
     if (ignored) args.push('--run-ignored', 'only')
     return { name, program: 'cargo', args }
   }
-  const args = ['test', ...RUST, '--lib', '--bins', '--tests', '--no-fail-fast']
+  const args = ['test', ...what, '--lib', '--bins', '--tests', '--no-fail-fast']
   if (profile !== 'test') args.push('--profile', profile)
   if (ignored) args.push('--', '--ignored')
   return { name, program: 'cargo', args }
@@ -38,6 +44,15 @@ const vitest = (name, { files = [], env = {} } = {}) => ({
   program: 'npx',
   args: ['--no-install', 'vitest', 'run', ...files],
   env,
+})
+
+/** What {@link vitest} gets for a build without the ring: where it is, and no word of io_uring being required. */
+const withoutRing = () => ({
+  RINGBOLT_BINDING: WITHOUT_RING,
+  RINGBOLT_REQUIRE: (process.env.RINGBOLT_REQUIRE ?? '')
+    .split(',')
+    .filter(name => name !== 'io_uring')
+    .join(','),
 })
 
 /** The files that are longer where this is set. */
@@ -62,6 +77,11 @@ const LONG = () => [
   vitest('TypeScript, long', { files: longFiles(), env: { RINGBOLT_LONG: '1' } }),
 ]
 
+const RINGLESS = () => [
+  rust('Rust, without the ring', { ring: false }),
+  vitest('TypeScript, without the ring', { env: withoutRing() }),
+]
+
 /** What a test runner's output says about how many tests passed and failed. */
 function count(output) {
   let passed = 0
@@ -82,12 +102,23 @@ function count(output) {
 }
 
 await main(async () => {
-  const { values } = parseArgs({ options: { long: { type: 'boolean', default: false } } })
+  const { values } = parseArgs({
+    options: {
+      long: { type: 'boolean', default: false },
+      'without-ring': { type: 'boolean', default: false },
+    },
+  })
   await setup('debug')
+  const ringless = values.long || values['without-ring']
+  if (ringless) await runOrFail('npm', ['run', '--silent', 'build:without-ring'])
+  const runs = []
+  if (values.long) runs.push(...LONG())
+  if (ringless) runs.push(...RINGLESS())
+  if (runs.length === 0) runs.push(...SHORT())
 
   const colors = process.stdout.isTTY ? { CARGO_TERM_COLOR: 'always', FORCE_COLOR: '1' } : {}
   const results = []
-  for (const { name, program, args, env } of values.long ? LONG() : SHORT()) {
+  for (const { name, program, args, env } of runs) {
     console.log(`\n── ${name}`)
     const started = performance.now()
     const { status, output } = await run(program, args, { capture: true, env: { ...colors, ...env } })

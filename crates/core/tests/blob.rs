@@ -8,6 +8,7 @@ mod backends;
 mod desk;
 #[path = "blob/durability.rs"]
 mod durability;
+#[cfg(unix)]
 #[path = "blob/file_system.rs"]
 mod file_system;
 #[path = "blob/fixtures.rs"]

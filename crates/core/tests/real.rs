@@ -3,8 +3,6 @@
 #[macro_use]
 mod backends;
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -18,7 +16,6 @@ on_each_backend! { disk:
     records_over_several_segments_are_there_after_a_close
     a_close_asked_for_while_the_log_opens_is_heard
     a_log_is_read_and_checked_beside_its_writer
-    a_log_is_read_without_the_right_to_write
 }
 
 /// A log, and a place to wait for its news.
@@ -159,41 +156,56 @@ fn a_log_is_read_and_checked_beside_its_writer(system: System) {
     }
 }
 
-fn a_log_is_read_without_the_right_to_write(system: System) {
-    // Goal: reading, checking and saving need no more than to read. Method: everything is read-only, and stays as it is.
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("log");
-    let log = Log::open(system, &path);
-    for lsn in 1..=500_u64 {
-        log.submit(lsn, &[&vec![lsn as u8; 1 + lsn as usize * 7 % 5000]]);
+/// Rights are Unix's.
+#[cfg(unix)]
+mod rights {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    on_each_backend! { disk:
+        a_log_is_read_without_the_right_to_write
     }
-    log.handle.close();
-    log.handle.join();
-    let set = |mode: u32| {
-        for entry in std::fs::read_dir(&path).expect("lists") {
-            let file = entry.expect("lists").path();
-            std::fs::set_permissions(file, Permissions::from_mode(mode)).expect("it is ours");
+
+    fn a_log_is_read_without_the_right_to_write(system: System) {
+        // Goal: reading, checking and saving need no more than to read. Method: everything is read-only, and stays as it is.
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("log");
+        let log = Log::open(system, &path);
+        for lsn in 1..=500_u64 {
+            log.submit(lsn, &[&vec![lsn as u8; 1 + lsn as usize * 7 % 5000]]);
         }
-        std::fs::set_permissions(&path, Permissions::from_mode(mode | (mode & 0o444) >> 2))
-            .expect("it is ours");
-    };
-    set(0o400);
-    let modified = || {
-        let entries = std::fs::read_dir(&path).expect("lists").map(|entry| entry.expect("lists"));
-        let mut entries: Vec<_> = entries
-            .map(|entry| (entry.file_name(), entry.metadata().expect("is there").modified().expect("a time")))
-            .collect();
-        entries.sort();
-        entries
-    };
-    let before = modified();
-    let fs = system().fs;
-    let mut source = wal::read(fs.clone(), &path, None, None).expect("there is a log");
-    assert_eq!(follow(&mut *source, 1), 501);
-    let mut salvager = wal::salvage(fs.clone(), &path).expect("there is a log");
-    assert_eq!(follow(&mut salvager, 1), 501);
-    let report = wal::verify(fs, &path, &|_, _| Ok(())).expect("it can be read");
-    assert_eq!((report.verdict, report.records), (Verdict::Clean, 500));
-    assert_eq!(modified(), before);
-    set(0o600);
+        log.handle.close();
+        log.handle.join();
+        let set = |mode: u32| {
+            for entry in std::fs::read_dir(&path).expect("lists") {
+                let file = entry.expect("lists").path();
+                std::fs::set_permissions(file, Permissions::from_mode(mode)).expect("it is ours");
+            }
+            std::fs::set_permissions(&path, Permissions::from_mode(mode | (mode & 0o444) >> 2))
+                .expect("it is ours");
+        };
+        set(0o400);
+        let modified = || {
+            let entries = std::fs::read_dir(&path).expect("lists").map(|entry| entry.expect("lists"));
+            let mut entries: Vec<_> = entries
+                .map(|entry| {
+                    (entry.file_name(), entry.metadata().expect("is there").modified().expect("a time"))
+                })
+                .collect();
+            entries.sort();
+            entries
+        };
+        let before = modified();
+        let fs = system().fs;
+        let mut source = wal::read(fs.clone(), &path, None, None).expect("there is a log");
+        assert_eq!(follow(&mut *source, 1), 501);
+        let mut salvager = wal::salvage(fs.clone(), &path).expect("there is a log");
+        assert_eq!(follow(&mut salvager, 1), 501);
+        let report = wal::verify(fs, &path, &|_, _| Ok(())).expect("it can be read");
+        assert_eq!((report.verdict, report.records), (Verdict::Clean, 500));
+        assert_eq!(modified(), before);
+        set(0o600);
+    }
 }

@@ -96,7 +96,7 @@ impl Error {
 }
 
 /// The errno that the standard library reports.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "ring"))]
 pub(crate) fn errno_of(error: &std::io::Error) -> i32 {
     Errno::of_std(error).raw_os_error()
 }

@@ -31,7 +31,7 @@
 //! | [`mod@buffer`] | aligned, owned, recycled memory; the only memory the kernel sees |
 //! | [`mod@error`] | operation, path, errno |
 //! | [`mod@errno`] | what the number means, on each system |
-//! | [`mod@os`] | [`Fs`] over the operating system |
+//! | [`mod@os`] | [`Fs`] over the operating system, each in its own way |
 //! | [`mod@tokio_ring`] | the log's driver on Linux: the `tokio-uring` crate |
 //! | [`mod@engine`] | the hot side for callers on many threads, and a [`Driver`] made of it |
 //! | [`mod@ring`] | the blob store's engine on Linux: our own loop on the `io-uring` crate |
@@ -47,11 +47,11 @@ mod job;
 pub mod os;
 pub mod pool;
 pub mod probe;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "ring"))]
 pub mod ring;
 #[cfg(feature = "sim")]
 pub mod sim;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "ring", not(target_env = "musl")))]
 pub mod tokio_ring;
 mod transfer;
 
@@ -66,9 +66,9 @@ pub use engine::{Engine, EngineOptions, OnDone, SharedDisk};
 pub use errno::Errno;
 pub use error::{Error, Result};
 pub use os::file_system;
-#[cfg(target_os = "linux")]
-pub use os::{disk, shared_disk};
 pub use probe::{Choice, NewDisk, Preference, choose};
+#[cfg(all(target_os = "linux", feature = "ring"))]
+pub use ring::{disk, shared_disk};
 
 /// Lengths cross between `u64` (on disk) and `usize` (in memory) all the time.
 const _: () = assert!(usize::BITS == 64, "ringbolt needs a 64-bit target");
@@ -406,7 +406,8 @@ pub trait Fs: Send + Sync {
     /// What `fallocate` or `pwrite` answers.
     fn zero(&self, file: &File, at: u64, len: u64) -> Result<()>;
 
-    /// Try to take the exclusive lock of this open file description: `false` where another one has it.
+    /// Try to take the exclusive lock of this open file description: `false` where another one has it. It keeps nobody
+    /// from reading and writing.
     ///
     /// # Errors
     /// What `flock` answers but for `EWOULDBLOCK`.
@@ -458,14 +459,18 @@ pub trait Fs: Send + Sync {
     /// What `rmdir` answers.
     fn remove_dir(&self, path: &Path) -> Result<()>;
 
-    /// Make all that was done in the file system of `directory`, by anybody and before this call, durable: the data
-    /// of its files and its names (`syncfs`). Takes as long as there is to write.
+    /// Make all that was done below `directory`, by anybody and before this call, durable: the data of files and the
+    /// names. Takes as long as there is to write. On Linux that is the whole file system's (`syncfs`); elsewhere each
+    /// file below is flushed by itself, so that it also takes as long as there are files.
     ///
     /// # Errors
-    /// What `open` and `syncfs` answer. Also that some earlier write to this file system was lost, once.
+    /// What `open` and `syncfs` answer, elsewhere what listing and flushing do. Also that some earlier write was lost,
+    /// where the system tells: on Linux of any write to this file system, once; elsewhere a file that was not open
+    /// meanwhile may have forgotten.
     fn sync_all(&self, directory: &Path) -> Result<()>;
 
-    /// Make the names in a directory durable: what was made, renamed and removed in it before this call.
+    /// Make the names in a directory durable: what was made, renamed and removed in it before this call. Windows has no
+    /// call that promises it, and this does what it can there: see `docs/DURABILITY.md`.
     ///
     /// # Errors
     /// What `open` and `fsync` answer.

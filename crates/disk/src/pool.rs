@@ -74,7 +74,7 @@ use crate::{
 const DEPTH_MAX: usize = 64;
 
 /// What a log has at the disk: four batches, and a flush behind them.
-const LOG: EngineOptions = EngineOptions { depth: 8, helpers: 1 };
+pub(crate) const LOG: EngineOptions = EngineOptions { depth: 8, helpers: 1 };
 
 /// The name of each thread.
 const NAME: &str = "ringbolt-pool";

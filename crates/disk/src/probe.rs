@@ -46,8 +46,8 @@ impl Choice {
     /// The disk of this system on this backend, for a service with a thread of its own.
     pub fn disk(&self) -> Disk {
         match self.backend {
-            #[cfg(target_os = "linux")]
-            Backend::IoUring => crate::os::disk(),
+            #[cfg(all(target_os = "linux", feature = "ring"))]
+            Backend::IoUring => crate::ring::disk(),
             _ => pool::disk(),
         }
     }
@@ -55,8 +55,8 @@ impl Choice {
     /// The same for a service whose callers submit on their own threads.
     pub fn shared_disk(&self) -> SharedDisk {
         match self.backend {
-            #[cfg(target_os = "linux")]
-            Backend::IoUring => crate::os::shared_disk(),
+            #[cfg(all(target_os = "linux", feature = "ring"))]
+            Backend::IoUring => crate::ring::shared_disk(),
             _ => pool::shared_disk(),
         }
     }
@@ -193,15 +193,24 @@ fn reason(error: &Error) -> String {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "ring"))]
 pub(crate) use self::linux::{explained, must_know};
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "ring"))]
 use self::linux::{kernel, try_io_uring};
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", feature = "ring")))]
 fn try_io_uring() -> Result<Vec<&'static str>> {
-    let hint = format!("io_uring is Linux's, and this is {}", kernel());
-    Err(Error::new("io_uring_setup", "", crate::errno::Errno::NOSYS).hint(hint))
+    let hint = if cfg!(target_os = "linux") {
+        "this build of ringbolt has no io_uring (the feature `ring`)".to_owned()
+    } else {
+        format!("io_uring is Linux's, and this is {}", kernel())
+    };
+    Err(Error::new("io_uring_setup", "", crate::Errno::NOSYS).hint(hint))
+}
+
+#[cfg(all(target_os = "linux", not(feature = "ring")))]
+fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -209,7 +218,7 @@ fn kernel() -> String {
     std::env::consts::OS.to_owned()
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", feature = "ring"))]
 mod linux {
     //! What the kernel says, and what it says about itself.
 
@@ -459,5 +468,20 @@ mod tests {
         let error = Error::new("open", "/file", 2);
         assert_eq!(reason(&error), error.to_string());
         assert_eq!(reason(&error.clone().hint("make it")), format!("make it ({error})"));
+    }
+
+    #[test]
+    #[cfg(not(all(target_os = "linux", feature = "ring")))]
+    fn without_a_ring_every_service_runs_on_threads_and_is_told_why() {
+        let choice = choose(Preference::Auto).unwrap();
+        let refused = choose(Preference::IoUring).unwrap_err();
+        assert_eq!((choice.backend, choice.reason.as_deref()), (Backend::Threads, Some(&*reason(&refused))));
+        assert_eq!(
+            (choice.disk().backend, choice.shared_disk().backend),
+            (Backend::Threads, Backend::Threads)
+        );
+        assert_eq!((refused.syscall, refused.errno), ("io_uring_setup", crate::Errno::NOSYS.raw_os_error()));
+        assert_eq!(probe(), Report { kernel: kernel(), features: Vec::new(), reason: choice.reason });
+        assert!(!kernel().is_empty());
     }
 }

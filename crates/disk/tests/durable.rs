@@ -16,16 +16,30 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use machine::lacks;
-use ringbolt_disk::os::{disk, shared_disk};
 use ringbolt_disk::{
-    Buffer, Disk, Done, Driver, EngineOptions, File, Fs, GRAIN, Op, OpenOptions, Outcome, Result, Token,
-    WriteMode, pool,
+    Buffer, Disk, Done, Driver, File, Fs, GRAIN, Op, OpenOptions, Outcome, Result, Token, WriteMode, pool,
 };
 use rustix::io::Errno;
 
 /// The system's disks: the log's driver, the engine as one, and the pool of threads.
-fn disks() -> [Disk; 3] {
-    [disk(), shared_disk().into_disk(EngineOptions { depth: 64, helpers: 1 }), pool::disk()]
+#[cfg(feature = "ring")]
+fn disks() -> Vec<Disk> {
+    let shared = ringbolt_disk::shared_disk();
+    let options = ringbolt_disk::EngineOptions { depth: 64, helpers: 1 };
+    vec![disk(), shared.into_disk(options), pool::disk()]
+}
+
+#[cfg(not(feature = "ring"))]
+fn disks() -> Vec<Disk> {
+    vec![disk()]
+}
+
+/// The disk that a log has unless told.
+fn disk() -> Disk {
+    #[cfg(feature = "ring")]
+    return ringbolt_disk::disk();
+    #[cfg(not(feature = "ring"))]
+    pool::disk()
 }
 
 /// Do one operation.

@@ -7,9 +7,11 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "these are tests, and unwrapping is how a case says it went wrong")]
 
+#[cfg(feature = "ring")]
 mod machine;
 #[path = "machine/process.rs"]
 mod process;
+#[cfg(feature = "ring")]
 #[path = "machine/seccomp.rs"]
 mod seccomp;
 
@@ -21,20 +23,26 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
+#[cfg(feature = "ring")]
 use machine::lacks;
 use process::{in_a_child, watched};
-use ringbolt_disk::os::{disk, shared_disk};
 use ringbolt_disk::{
     Buffer, Done, Engine, EngineOptions, File, Fs, GRAIN, Job, OnDone, Op, OpenOptions, Outcome, SharedDisk,
     Token, WriteMode, pool,
 };
+#[cfg(feature = "ring")]
+use ringbolt_disk::{disk, shared_disk};
 use rustix::io::Errno;
+#[cfg(feature = "ring")]
 use seccomp::refuse;
 
 /// A disk of the system.
 type System = fn() -> SharedDisk;
 
+#[cfg(feature = "ring")]
 const SYSTEMS: [System; 2] = [shared_disk, pool::shared_disk];
+#[cfg(not(feature = "ring"))]
+const SYSTEMS: [System; 1] = [pool::shared_disk];
 
 /// An engine, what its listener hears, and the disk's cold side.
 struct Bench {
@@ -378,6 +386,7 @@ fn jobs_run_beside_each_other_on_as_many_threads_as_there_are_helpers(system: Sy
 /// Runs every case on every engine.
 macro_rules! suite {
     ($($case:ident)*) => {
+        #[cfg(feature = "ring")]
         mod on_the_ring {
             $(#[test] fn $case() {
                 super::watched(stringify!($case), || super::$case(ringbolt_disk::shared_disk));
@@ -426,7 +435,7 @@ fn many_engines_in_turn_leave_no_descriptor_and_no_thread_behind() {
         let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
         SYSTEMS.into_iter().for_each(turn);
         let before = descriptors();
-        (0..200).for_each(|number| turn(SYSTEMS[number % 2]));
+        (0..200).for_each(|number| turn(SYSTEMS[number % SYSTEMS.len()]));
         assert_eq!(descriptors(), before);
         // A thread that was joined leaves the list a moment later.
         let start = std::time::Instant::now();
@@ -438,6 +447,7 @@ fn many_engines_in_turn_leave_no_descriptor_and_no_thread_behind() {
 }
 
 #[test]
+#[cfg(feature = "ring")]
 fn a_forbidden_ring_is_an_error_with_advice() {
     for (errno, advice) in [
         (Errno::PERM, "blocked by a seccomp filter"),
@@ -468,6 +478,7 @@ fn a_forbidden_ring_is_an_error_with_advice() {
 }
 
 #[test]
+#[cfg(feature = "ring")]
 fn a_thread_that_may_not_enter_the_ring_has_its_operations_sent_by_another() {
     // Goal: a filter on one thread, or a kernel that is short of something for it, is not the end of the ring.
     watched("a_thread_that_may_not_enter_the_ring_has_its_operations_sent_by_another", || {

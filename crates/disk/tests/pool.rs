@@ -167,7 +167,7 @@ fn a_transfer_that_panics_fails_and_those_behind_it_go_on() {
         held.submit([(0, Op::Sync { file }), (1, held.read())]);
         let hear = || held.hears.recv_timeout(Duration::from_mins(1)).unwrap();
         let error = hear().outcome.unwrap_err();
-        assert_eq!((error.syscall, error.errno), ("transfer", rustix::io::Errno::IO.raw_os_error()));
+        assert_eq!((error.syscall, error.errno), ("transfer", ringbolt_disk::Errno::IO.raw_os_error()));
         assert!(error.to_string().contains("simulated"), "{error}");
         assert!(matches!(hear().outcome, Ok(Outcome::Read(0))));
     });

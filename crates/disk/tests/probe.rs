@@ -1,7 +1,7 @@
 //! Which backend is chosen, and why: on a machine that has `io_uring`, and where its calls are refused as a sandbox
 //! does it.
 
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "ring"))]
 #![expect(clippy::unwrap_used, reason = "these are tests, and unwrapping is how a case says it went wrong")]
 
 mod machine;

@@ -32,6 +32,7 @@ pub(crate) enum Desk {
 /// Try something on the simulated disk and on this machine's, on each backend.
 pub(crate) fn everywhere(test: impl Fn(&Place)) {
     test(&Place::sim());
+    #[cfg(all(target_os = "linux", feature = "ring"))]
     test(&Place::real(ringbolt_disk::shared_disk));
     test(&Place::real(ringbolt_disk::pool::shared_disk));
 }

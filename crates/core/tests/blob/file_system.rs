@@ -106,6 +106,10 @@ fn a_lock_file_that_is_none_never_blocks(system: System) {
 }
 
 fn names_that_are_not_text_are_skipped_and_go_with_their_partition(system: System) {
+    // APFS takes no such names.
+    if cfg!(target_os = "macos") {
+        return;
+    }
     let place = Place::real(system);
     place.write(format!("one/{NAME}"), header(Layout::V1, 0));
     let not_text = OsStr::from_bytes(b"\xff\xfe");

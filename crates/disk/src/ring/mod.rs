@@ -104,7 +104,8 @@ use rustix::io::Errno;
 
 use self::request::{Accepted, Request};
 use self::state::{Sender, State, Work};
-use crate::{Done, Engine, EngineOptions, Error, Fs, OnDone, Op, Result, Token};
+use crate::os::file_system;
+use crate::{Backend, Disk, Done, Engine, EngineOptions, Error, Fs, OnDone, Op, Result, SharedDisk, Token};
 
 /// More at the disk than this gains nothing on any device, and the completion queue has to hold it.
 const DEPTH_MAX: usize = 4096;
@@ -119,6 +120,36 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 /// The names of the threads: the reaper's and the helpers'.
 const NAMES: [&str; 2] = ["ringbolt-ring", "ringbolt-jobs"];
+
+/// The disk of this system: plain calls for what is cold, `io_uring` through the `tokio-uring` crate for what is hot.
+#[cfg(not(target_env = "musl"))]
+pub fn disk() -> Disk {
+    let fs = file_system();
+    let jobs = Arc::clone(&fs);
+    Disk {
+        fs,
+        driver: Box::new(move || Ok(Box::new(crate::tokio_ring::TokioRing::new(jobs)?))),
+        backend: Backend::IoUring,
+    }
+}
+
+/// The disk of this system: plain calls for what is cold, for what is hot the engine below. The `tokio-uring` crate is
+/// not written for musl.
+#[cfg(target_env = "musl")]
+pub fn disk() -> Disk {
+    shared_disk().into_disk(crate::pool::LOG)
+}
+
+/// The disk of this system for a service whose callers submit on their own threads.
+pub fn shared_disk() -> SharedDisk {
+    let fs = file_system();
+    let jobs = Arc::clone(&fs);
+    SharedDisk {
+        fs,
+        engine: Box::new(move |options, on_done| Ok(Box::new(Ring::new(jobs, options, on_done)?))),
+        backend: Backend::IoUring,
+    }
+}
 
 /// An [`Engine`] on `io_uring`.
 pub struct Ring {
