@@ -182,6 +182,43 @@ fn a_log_with_nothing_to_do_says_so_and_how_long_a_write_takes() {
 }
 
 #[test]
+fn a_disk_that_is_slow_is_not_handed_a_part_of_a_tick() {
+    // Goal: what follows a part waits for the flush of that part and then for its own. Method: a disk whose writes take
+    // longer than what is counted of each, and a log that writes nothing alone, so knows of no time.
+    for sync in [SyncMode::Auto, SyncMode::Fdatasync] {
+        let mut log = slow_log(&Sim::new(1), sync, |_| {});
+        log.append_all(&vec![vec![7; 100]; 30]);
+        log.turn(10);
+        assert_eq!(log.handle.idle(), None, "{sync:?}");
+    }
+}
+
+#[test]
+fn what_nobody_needs_durable_is_not_held_back_for_what_is_on_its_way() {
+    // Goal: a batch is held back only to go alone, which one that is merely to be written never does. Method: behind a
+    // write that the disk does not answer, once as it is and once with somebody who waits.
+    for sync in crate::SYNC_MODES {
+        for durable in [false, true] {
+            let sim = Sim::new(1);
+            sim.set_alone_at_once(0.0);
+            sim.set_step_micros_max(1);
+            let mut log = Log::open(&sim, with_sync(sync)).expect("opens");
+            log.append_all(&vec![vec![7; 50]; 5]);
+            log.turn(10);
+            sim.stall(true);
+            for (lsn, durable) in [(6, true), (7, durable)] {
+                log.submit(lsn, &[vec![7; 50]], durable).expect("is taken");
+                log.turn(3);
+            }
+            let held = durable && sync != SyncMode::Fdatasync;
+            assert_eq!(log.handle.stats().in_flight, if held { 1 } else { 2 }, "{sync:?}, {durable}");
+            sim.stall(false);
+            log.turn_until(|status| status.written_lsn == 7);
+        }
+    }
+}
+
+#[test]
 fn runs_that_come_together_share_a_frame_up_to_half_a_segment() {
     // Goal: no frame is larger than the format takes, however much waits. Method: queue up more than that.
     let sim = Sim::new(1);
