@@ -164,6 +164,40 @@ fn a_disk_that_stumbled_is_not_held_for_slow() {
 }
 
 #[test]
+fn who_waits_for_a_lone_write_is_told_before_what_came_meanwhile_goes() {
+    // Goal: the write is over as its call returns, so what came in that time overlaps with nothing. Method: a record
+    // comes during each lone write; how far the log had told when the next frame was sent.
+    let sim = Sim::new(1);
+    sim.set_alone_at_once(1.0);
+    sim.set_step_micros_max(1);
+    let slot = Arc::new(OnceLock::<Weak<Handle>>::new());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (seen, open) = (told.clone(), slot.clone());
+    let disk = on_submit(&sim, move |op| {
+        let Op::Write { mode, .. } = op else { return };
+        let Some(handle) = open.get().and_then(Weak::upgrade) else { return };
+        let mut seen = seen.lock().expect("nobody panics");
+        seen.push(handle.status().durable_lsn);
+        if *mode == WriteMode::Alone {
+            let (first_lsn, records) = (seen.len() as u64 + 1, Records::Apart(&[b"a record"]));
+            handle.submit(Run { epoch: 0, first_lsn, records, durable: false }).expect("is taken");
+        }
+    });
+    let mut log = Log::open_on(disk, options(), |_| {}).expect("opens");
+    log.turn(10);
+    slot.set(Arc::downgrade(&log.handle)).expect("set once");
+    for _ in 0..5 {
+        let lsn = log.handle.status().written_lsn + 1;
+        log.append(lsn, b"a record").expect("appends");
+        log.turn_until(|status| status.written_lsn > lsn);
+        log.handle.flush();
+        log.turn_until(|status| status.durable_lsn > lsn);
+    }
+    let told = told.lock().expect("nobody panics");
+    assert_eq!(*told, (0..10).collect::<Vec<u64>>(), "each frame was sent when all before it was told");
+}
+
+#[test]
 fn a_log_with_nothing_to_do_says_so_and_how_long_a_write_takes() {
     let sim = Sim::new(1);
     let mut log = Log::open(&sim, options()).expect("opens");
