@@ -362,6 +362,7 @@ test('an_idle_service_gets_records_in_the_middle_of_the_tick_once_they_are_worth
   service.idle = 0
   for (let left = 1000; left > 0; left -= 1) log.enqueue(record)
   expect(service.runs).toHaveLength(4)
+  await tick()
 })
 
 test('a_failure_met_in_the_middle_of_a_tick_leaves_no_promise_unanswered', async () => {
@@ -371,6 +372,36 @@ test('a_failure_met_in_the_middle_of_a_tick_leaves_no_promise_unanswered', async
   const staged = Array.from({ length: 256 }, () => caught(log.append(record, true)))
   expect(await caught(() => log.append(record, true))).toMatchObject({ code: 'ERR_WAL_POISONED' })
   for (const answer of await Promise.all(staged)) {
+    expect(answer).toMatchObject({ code: 'ERR_WAL_OUTCOME_UNKNOWN' })
+  }
+})
+
+test('records_handed_over_in_the_middle_of_a_tick_are_refused_with_those_behind_them', async () => {
+  const log = await opened()
+  service.idle = 0
+  const answers = Array.from({ length: 300 }, () => caught(log.append(record, true)))
+  expect(service.runs).toMatchObject([{ firstLsn: 1, count: 256 }])
+  // It had no space for the first part before it got the second, which it drops: its epoch is over.
+  service.refusal = { epoch: 1, fromLsn: 1, failure: full }
+  await tick()
+  expect(service.runs.slice(1)).toMatchObject([{ firstLsn: 257, count: 44, epoch: 0 }])
+  tell(open, 0, 0, 0, 0, 0, 1)
+  for (const answer of await Promise.all(answers)) expect(answer).toMatchObject({ code: 'ERR_WAL_NO_SPACE' })
+  expect(log.queuedBytes).toBe(0)
+  log.append(record, true).catch(() => {})
+  await tick()
+  expect(service.runs.slice(2)).toMatchObject([{ firstLsn: 1, count: 1, epoch: 1 }])
+})
+
+test('a_service_found_failed_in_the_middle_of_a_tick_answers_the_whole_tick_with_its_news', async () => {
+  const log = await opened()
+  service.idle = 0
+  service.answer = failure('ERR_WAL_POISONED')
+  const answers = Array.from({ length: 300 }, () => caught(log.append(record, true)))
+  await tick()
+  service.failure = fault
+  tell(failed, 0, 0, 0, 0)
+  for (const answer of await Promise.all(answers)) {
     expect(answer).toMatchObject({ code: 'ERR_WAL_OUTCOME_UNKNOWN' })
   }
 })

@@ -425,6 +425,7 @@ impl Handle {
 
     /// While the log's service sleeps and has nothing to do: how long a small write takes. Who has gathered records for
     /// about that long, and has more to come, does well to submit what there is: then the disk works meanwhile.
+    /// `None` too where that is not known: under [`SyncMode::Fdatasync`], and on a disk that takes milliseconds.
     pub fn idle(&self) -> Option<Duration> {
         self.shared.idle()
     }

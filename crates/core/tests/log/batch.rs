@@ -164,6 +164,40 @@ fn a_disk_that_stumbled_is_not_held_for_slow() {
 }
 
 #[test]
+fn who_waits_for_a_lone_write_is_told_before_what_came_meanwhile_goes() {
+    // Goal: the write is over as its call returns, so what came in that time overlaps with nothing. Method: a record
+    // comes during each lone write; how far the log had told when the next frame was sent.
+    let sim = Sim::new(1);
+    sim.set_alone_at_once(1.0);
+    sim.set_step_micros_max(1);
+    let slot = Arc::new(OnceLock::<Weak<Handle>>::new());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (seen, open) = (told.clone(), slot.clone());
+    let disk = on_submit(&sim, move |op| {
+        let Op::Write { mode, .. } = op else { return };
+        let Some(handle) = open.get().and_then(Weak::upgrade) else { return };
+        let mut seen = seen.lock().expect("nobody panics");
+        seen.push(handle.status().durable_lsn);
+        if *mode == WriteMode::Alone {
+            let (first_lsn, records) = (seen.len() as u64 + 1, Records::Apart(&[b"a record"]));
+            handle.submit(Run { epoch: 0, first_lsn, records, durable: false }).expect("is taken");
+        }
+    });
+    let mut log = Log::open_on(disk, options(), |_| {}).expect("opens");
+    log.turn(10);
+    slot.set(Arc::downgrade(&log.handle)).expect("set once");
+    for _ in 0..5 {
+        let lsn = log.handle.status().written_lsn + 1;
+        log.append(lsn, b"a record").expect("appends");
+        log.turn_until(|status| status.written_lsn > lsn);
+        log.handle.flush();
+        log.turn_until(|status| status.durable_lsn > lsn);
+    }
+    let told = told.lock().expect("nobody panics");
+    assert_eq!(*told, (0..10).collect::<Vec<u64>>(), "each frame was sent when all before it was told");
+}
+
+#[test]
 fn a_log_with_nothing_to_do_says_so_and_how_long_a_write_takes() {
     let sim = Sim::new(1);
     let mut log = Log::open(&sim, options()).expect("opens");
@@ -179,6 +213,43 @@ fn a_log_with_nothing_to_do_says_so_and_how_long_a_write_takes() {
     log.turn_until(|status| status.durable_lsn == 6);
     log.turn(10);
     assert!(log.handle.idle().is_some());
+}
+
+#[test]
+fn a_disk_that_is_slow_is_not_handed_a_part_of_a_tick() {
+    // Goal: what follows a part waits for the flush of that part and then for its own. Method: a disk whose writes take
+    // longer than what is counted of each, and a log that writes nothing alone, so knows of no time.
+    for sync in [SyncMode::Auto, SyncMode::Fdatasync] {
+        let mut log = slow_log(&Sim::new(1), sync, |_| {});
+        log.append_all(&vec![vec![7; 100]; 30]);
+        log.turn(10);
+        assert_eq!(log.handle.idle(), None, "{sync:?}");
+    }
+}
+
+#[test]
+fn what_nobody_needs_durable_is_not_held_back_for_what_is_on_its_way() {
+    // Goal: a batch is held back only to go alone, which one that is merely to be written never does. Method: behind a
+    // write that the disk does not answer, once as it is and once with somebody who waits.
+    for sync in crate::SYNC_MODES {
+        for durable in [false, true] {
+            let sim = Sim::new(1);
+            sim.set_alone_at_once(0.0);
+            sim.set_step_micros_max(1);
+            let mut log = Log::open(&sim, with_sync(sync)).expect("opens");
+            log.append_all(&vec![vec![7; 50]; 5]);
+            log.turn(10);
+            sim.stall(true);
+            for (lsn, durable) in [(6, true), (7, durable)] {
+                log.submit(lsn, &[vec![7; 50]], durable).expect("is taken");
+                log.turn(3);
+            }
+            let held = durable && sync != SyncMode::Fdatasync;
+            assert_eq!(log.handle.stats().in_flight, if held { 1 } else { 2 }, "{sync:?}, {durable}");
+            sim.stall(false);
+            log.turn_until(|status| status.written_lsn == 7);
+        }
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use ringbolt_disk::{Done, Outcome, Pool, Time, Token, WriteMode};
 
-use super::{ALONE_TIME_MAX, FrameState, Log};
+use super::{ALONE_TIME_COUNTED, FrameState, Log};
 use crate::error::Error;
 use crate::format::frame::Kind;
 use crate::planted::{self, Bug};
@@ -46,8 +46,7 @@ impl Log {
         let frame = &mut self.frames[index];
         let FrameState::Writing(mode) = frame.state else { unreachable!("a write completes once") };
         if mode == WriteMode::Alone {
-            // One that takes very long says little about the next.
-            let took = now.since(frame.written_at).min(4 * ALONE_TIME_MAX);
+            let took = now.since(frame.written_at).min(ALONE_TIME_COUNTED);
             self.alone_time = (self.alone_time * 7 + took) / 8;
         }
         frame.written_at = now;

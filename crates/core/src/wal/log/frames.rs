@@ -20,13 +20,15 @@ const ALONE_BYTES_MAX: u64 = 128 << 10;
 
 impl Log {
     pub(super) fn next_write(&mut self, now: Time, wall_clock: u64, queue_is_empty: bool) -> Option<Step> {
-        let frame_bytes = self.batch.as_ref()?.frame_bytes();
+        let batch = self.batch.as_ref()?;
+        let frame_bytes = batch.frame_bytes();
         let ready =
             self.rotation.is_none() && self.writing < DEPTH && self.frames.len() < UNFLUSHED_FRAMES_BOUND;
         if !ready || !self.segment.fits(frame_bytes) || !self.segment.is_clear(frame_bytes) {
             return None;
         }
-        if self.may_go_alone(frame_bytes) && self.is_about_to_drain() {
+        // What nobody needs durable goes plainly in any case, so it has nothing to wait for.
+        if self.is_awaited(batch) && self.may_go_alone(frame_bytes) && self.is_about_to_drain() {
             return None;
         }
         let mut batch = self.batch.take()?;
@@ -85,7 +87,7 @@ impl Log {
     }
 
     fn mode(&self, batch: &Batch, frame_bytes: u64, queue_is_empty: bool) -> WriteMode {
-        if !batch.durable && self.durable_wanted < batch.first_lsn {
+        if !self.is_awaited(batch) {
             return WriteMode::Plain;
         }
         let alone = self.frames.is_empty()
@@ -96,6 +98,11 @@ impl Log {
             Policy::Dsync => WriteMode::Dsync,
             Policy::Fdatasync | Policy::Hybrid => WriteMode::Plain,
         }
+    }
+
+    /// Whether somebody waits for records of this batch to be durable.
+    fn is_awaited(&self, batch: &Batch) -> bool {
+        batch.durable || self.durable_wanted >= batch.first_lsn
     }
 
     /// Whether a batch of this size does better alone even where another waits behind it.

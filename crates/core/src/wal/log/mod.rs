@@ -44,6 +44,12 @@ const ALONE_AFTER: u32 = 2;
 /// ext4 on virtio, Linux 6.18).
 const ALONE_TIME_MAX: Duration = Duration::from_micros(500);
 
+/// A batch that goes alone counts as this at most: one that takes very long says little about the next.
+const ALONE_TIME_COUNTED: Duration = Duration::from_millis(2);
+
+/// Below this the average tells how long such a batch takes; towards what one counts at most, only that it takes long.
+const ALONE_TIME_KNOWN: Duration = Duration::from_micros(1500);
+
 /// Where so many batches overlapped, one goes alone to see how long that takes by now: a disk that stumbled once should
 /// not be held for slow.
 const ALONE_AGAIN_AFTER: u32 = 64;
@@ -265,7 +271,10 @@ impl Machine for Log {
 
     fn idle(&self) -> Option<Duration> {
         let is_idle = self.frames.is_empty() && self.batch.is_none() && self.failure.is_none();
-        is_idle.then_some(self.alone_time)
+        // Where no batch goes alone, or alone takes too long to tell how long, what is handed over too early makes what
+        // follows wait for two flushes instead of one.
+        let is_known = self.policy != Policy::Fdatasync && self.alone_time < ALONE_TIME_KNOWN;
+        (is_idle && is_known).then_some(self.alone_time)
     }
 
     fn wants_batch(&self) -> bool {
