@@ -16,8 +16,11 @@ const ENOSPC = -28
 const EROFS = -30
 const EDQUOT = -122
 
+/** As large as records may be for which a segment is zeroed ahead: each waits for a flush of its own, and a disk is full soon. */
+const LARGE = 30_000
+
 /** Append one after another until that fails: why, and what was acknowledged before. */
-async function appendUntilRefused(wal: Wal, bytes = 10_000) {
+async function appendUntilRefused(wal: Wal, bytes = LARGE) {
   let acknowledged = wal.lastLsn
   const error = await caught(async () => {
     for (;;) acknowledged = await appendNumbered(wal, bytes)
@@ -40,7 +43,7 @@ test('a_full_disk_refuses_appends_at_preparation_and_keeps_every_acknowledgement
   expect(large.acknowledged).toBeGreaterThan(0)
   expect([wal.lastLsn, wal.durableLsn, wal.queuedBytes]).toEqual([large.acknowledged, large.acknowledged, 0])
   // It is refused again, and again without a trace.
-  expect(await caught(appendNumbered(wal, 10_000))).toMatchObject(noSpace(disk, ENOSPC))
+  expect(await caught(appendNumbered(wal, LARGE))).toMatchObject(noSpace(disk, ENOSPC))
   expect(await wal.flush()).toBe(large.acknowledged)
   // What needs no next segment is still taken.
   const { acknowledged } = await appendUntilRefused(wal, 100)
