@@ -372,7 +372,7 @@ impl Handle {
         self.check_size(run.records)?;
         let count = batch::count(run.records);
         assert!(count > 0, "a run holds at least one record");
-        // Walks what is staged, the only time on its way in.
+        // Checks and weighs what is staged in one walk; what a frame takes is not walked again on its way in.
         let queue_bytes = batch::queue_bytes(run.records);
         if matches!(self.shared.options.format, Format::Entries { .. }) {
             for body in batch::each(run.records) {
