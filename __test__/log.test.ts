@@ -29,6 +29,7 @@ const service = vi.hoisted(() => ({
   answer: null as Failure | null,
   /** Microseconds that a write takes while it is idle. */
   idle: -1,
+  batchBytesMax: 0,
   callback: () => {},
 }))
 
@@ -42,7 +43,12 @@ vi.mock('../src/native.js', async original => ({
     openWal: () => 7,
     takeNews: () => [7],
     poll: (_: number, into: Buffer) => new Float64Array(into.buffer).set(service.status),
-    opened: () => ({ firstLsn: 1, lastLsn: 0, recordBytesMax: 16 * 1024 * 1024 }),
+    opened: () => ({
+      firstLsn: 1,
+      lastLsn: 0,
+      recordBytesMax: 16 * 1024 * 1024,
+      batchBytesMax: service.batchBytesMax,
+    }),
     submit: (
       _: number,
       __: Uint8Array,
@@ -90,7 +96,13 @@ beforeEach(() => {
     closes: 0,
     released: 0,
   })
-  Object.assign(service, { failure: null, refusal: null, answer: null, idle: -1 })
+  Object.assign(service, {
+    failure: null,
+    refusal: null,
+    answer: null,
+    idle: -1,
+    batchBytesMax: 32 * 1024 * 1024,
+  })
 })
 
 /** News: these watermarks. */
@@ -129,7 +141,7 @@ test('a_tick_is_one_submission_and_what_is_large_goes_apart_in_its_place', async
   const log = await opened()
   log.append(record, false)
   log.append(record, false)
-  log.append(new Uint8Array(300_000), true)
+  log.append(new Uint8Array(600_000), true)
   log.append(record, false)
   log.appendBatch([record, record], true)
   expect(service.runs).toEqual([
@@ -142,13 +154,26 @@ test('a_tick_is_one_submission_and_what_is_large_goes_apart_in_its_place', async
 
 test('a_full_staging_is_submitted_in_the_middle_of_the_tick_and_a_batch_is_never_split', async () => {
   const log = await opened()
-  const large = new Uint8Array(100_000)
+  const large = new Uint8Array(200_000)
   log.append(large, true)
   log.append(large, true)
   log.appendBatch([large, record], true)
   expect(service.runs).toEqual([{ firstLsn: 1, count: 2, epoch: 0, durable: true, apart: false }])
   await tick()
   expect(service.runs[1]).toEqual({ firstLsn: 3, count: 2, epoch: 0, durable: true, apart: false })
+})
+
+test('what_is_collected_never_passes_what_one_batch_may_have', async () => {
+  service.batchBytesMax = 300_000
+  const log = await opened()
+  const large = new Uint8Array(200_000)
+  log.append(large, true)
+  log.append(large, true)
+  await tick()
+  expect(service.runs).toMatchObject([
+    { firstLsn: 1, count: 1, apart: false },
+    { firstLsn: 2, count: 1, apart: false },
+  ])
 })
 
 test('each_kind_of_waiter_settles_at_its_own_watermark', async () => {
@@ -409,7 +434,7 @@ test('a_service_found_failed_in_the_middle_of_a_tick_answers_the_whole_tick_with
 test('a_service_that_refuses_a_record_apart_answers_its_append', async () => {
   const log = await opened()
   service.answer = failure('ERR_WAL_CLOSED')
-  expect(await caught(() => log.append(new Uint8Array(300_000), true))).toMatchObject({
+  expect(await caught(() => log.append(new Uint8Array(600_000), true))).toMatchObject({
     code: 'ERR_WAL_POISONED',
   })
 })

@@ -31,8 +31,11 @@ import { byteLengthOf, prefixBytes, Staging, unshared } from './staging.js'
 import { type Deferred, deferred, type Settle, untilAborted, Waiters } from './waiters.js'
 import { batchTooLarge, closed, outcomeUnknown, poisoned, queueFull, recordTooLarge } from './wal-errors.js'
 
-/** At most this much is collected before it is handed over in the middle of a tick. Every batch limit is above. */
-const stagingBytesMax = 256 * 1024
+/**
+ * At most this much is collected before it is handed over in the middle of a tick, or one batch where less goes in.
+ * Batches of half of this gave 0.8 of the throughput with 16 × 64 KiB outstanding, of twice this no more.
+ */
+const stagingBytesMax = 512 * 1024
 
 /**
  * Fewer records are not worth a call and a wake of their own. More are, once they took as long as they will be written:
@@ -66,7 +69,8 @@ export class Log implements Watcher {
   #onProgress: OpenRequest['onProgress']
   /** The log's number on the other side. */
   readonly #id: number
-  readonly #staging = new Staging(stagingBytesMax)
+  /** Made as the log is open: how long a batch may be stands in its files. */
+  #staging = new Staging(0)
   #recordBytesMax = 0
   /** Each record counted with its prefix: a batch is one frame. */
   #batchBytesMax = 0
@@ -535,6 +539,7 @@ export class Log implements Watcher {
       this.#opened = opened
       this.#recordBytesMax = opened.recordBytesMax
       this.#batchBytesMax = opened.batchBytesMax
+      this.#staging = new Staging(Math.min(stagingBytesMax, opened.batchBytesMax))
       this.#firstLsn = opened.firstLsn
       this.#lastLsn = opened.lastLsn
       this.#wantedLsn = opened.lastLsn
