@@ -25,7 +25,7 @@ use crate::format::frame::{HEADER_BYTES, Held, Kind, RECORD_PREFIX_BYTES};
 use crate::format::head::Head;
 use crate::format::{GRAIN, Refusal, segment_name};
 use crate::wal::handle::Opened;
-use crate::wal::scan::{self, Chain, Finding, Window};
+use crate::wal::scan::{self, Chain, Finding, READER_WINDOW_BYTES, Window};
 use crate::wal::survey::{MISSING, Survey};
 
 /// A writer that makes progress all the time could keep a reader in doubt. After so many looks it is told.
@@ -449,7 +449,7 @@ impl Reader {
                 match Window::open(&*self.fs, &survey.path(segment), found.bytes, self.direct) {
                     // Gone since its header was read: as if it had not been there.
                     Err(error) if error.is_not_found() => Err(self.damaged(segment, 0, MISSING)),
-                    opened => opened,
+                    opened => Ok(opened?.reading_at_most(READER_WINDOW_BYTES)),
                 }
             }
             Err(refusal @ Refusal::Unsupported { .. }) => {

@@ -12,11 +12,15 @@ use crate::format::{GRAIN, LogId, Refusal, segment_name};
 use crate::planted::{self, Bug};
 use crate::wal::handle::Check;
 
-/// How much is read at once: large enough to keep a disk busy, small enough to stay in a cache.
-const WINDOW_BYTES: u64 = 1 << 20;
+/// How much is read at once at most. Nothing reads ahead, so each read costs a whole latency: 4 MiB at a time a scan was
+/// 1.2 times as fast as with 1 MiB (ext4 on virtio, past the page cache).
+const WINDOW_BYTES: u64 = 4 << 20;
+
+/// The same for readers: what they hand on is used while the next is read, so that a longer wait would show.
+pub(crate) const READER_WINDOW_BYTES: u64 = 1 << 20;
 
 /// How much is read first: who only wants to know how a segment begins asks for no more. Each read after it is four
-/// times as large, up to [`WINDOW_BYTES`].
+/// times as large, up to the most.
 const WINDOW_BYTES_FIRST: u64 = 16 << 10;
 
 pub(crate) static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
@@ -37,6 +41,8 @@ pub(crate) struct Window {
     held: Buffer,
     /// How much the next read takes.
     wanted: u64,
+    /// How much a read takes at most.
+    most: u64,
 }
 
 impl Window {
@@ -44,7 +50,13 @@ impl Window {
         let file = fs
             .open(path, OpenOptions::READ.with_direct(direct))
             .map_err(|error| Error::io("reading the log", error))?;
-        Ok(Self { file, bytes, start: 0, held: Buffer::with_capacity(0), wanted: WINDOW_BYTES_FIRST })
+        let held = Buffer::with_capacity(0);
+        Ok(Self { file, bytes, start: 0, held, wanted: WINDOW_BYTES_FIRST, most: WINDOW_BYTES })
+    }
+
+    /// The same, reading so much at once at most.
+    pub(crate) fn reading_at_most(self, most: u64) -> Self {
+        Self { most, ..self }
     }
 
     /// The `len` bytes at `at`, both within the segment.
@@ -68,7 +80,7 @@ impl Window {
     fn move_to(&mut self, fs: &dyn Fs, at: u64, end: u64) -> Result<()> {
         let start = at / GRAIN * GRAIN;
         let wanted = end.max((start + self.wanted).min(self.bytes)).next_multiple_of(GRAIN) - start;
-        self.wanted = (self.wanted * 4).min(WINDOW_BYTES);
+        self.wanted = (self.wanted * 4).min(self.most);
         if wanted as usize > self.held.capacity() {
             self.held = Buffer::with_capacity(wanted as usize);
         }
