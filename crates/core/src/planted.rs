@@ -73,6 +73,14 @@ pub enum Bug {
     SettleUnseen,
     /// Answer a removal, of a blob or of a partition, before its directory is synced.
     RemovalWithoutSync,
+    /// Answer a durable write past the page cache before its flush.
+    DirectBeforeFlush,
+    /// Make changes through the page cache beside writes past it.
+    DirectBesideChanges,
+    /// Have writes past the page cache that overlap at the disk at the same time.
+    DirectOverlapping,
+    /// Write past the page cache by a file that does not hold the blob's lock.
+    DirectUnlocked,
 }
 
 #[cfg(feature = "planted")]
@@ -117,6 +125,10 @@ impl Bug {
         Self::NoStoreLock,
         Self::SettleUnseen,
         Self::RemovalWithoutSync,
+        Self::DirectBeforeFlush,
+        Self::DirectBesideChanges,
+        Self::DirectOverlapping,
+        Self::DirectUnlocked,
     ];
 }
 

@@ -6,6 +6,8 @@
 mod backends;
 #[path = "blob/desk.rs"]
 mod desk;
+#[path = "blob/direct.rs"]
+mod direct;
 #[path = "blob/durability.rs"]
 mod durability;
 #[cfg(unix)]

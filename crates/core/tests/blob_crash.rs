@@ -23,8 +23,8 @@ use rand::{Rng, SeedableRng};
 use ringbolt_core::blob::{Answer, BlobRequest, Finished, Layout, Request, Turned};
 use ringbolt_core::planted::Bug;
 use ringbolt_core::{Code, Error};
-use ringbolt_disk::Buffer;
 use ringbolt_disk::sim::{Call, Fault, Lie, Sim};
+use ringbolt_disk::{Buffer, OpenOptions};
 
 /// How a generation ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +59,11 @@ fn crash_run_with(seed: u64, lie: &dyn Fn(&Sim)) {
         if is_struck {
             plant_fault(&sim, &mut rng);
         }
-        let layout = if rng.random() { Layout::V0 } else { Layout::V1 };
+        let is_paged = rng.random_bool(0.3);
+        let layout = if !is_paged && rng.random() { Layout::V0 } else { Layout::V1 };
         if let Ok(store) = Turned::open(&options(layout), sim.disk()) {
-            Worker::new(&sim, store, &mut model, generation).work(&mut rng, end == End::Close);
+            Worker::new(&sim, store, &mut model, generation, (is_paged, !is_struck))
+                .work(&mut rng, end == End::Close);
         }
         let after = match end {
             End::PowerCut => sim.take_image().unwrap_or_else(|| sim.image()).boot(rng.random()),
@@ -116,10 +118,20 @@ struct Worker<'a> {
     pending: BTreeMap<u32, Op>,
     last_id: u32,
     salt: u8,
+    /// Whether it mostly writes whole pages durably, many at a time: those pass by the page cache.
+    is_paged: bool,
+    /// Whether no call was made to fail.
+    is_sound: bool,
 }
 
 impl<'a> Worker<'a> {
-    fn new(sim: &'a Sim, store: Turned, model: &'a mut Model, generation: u64) -> Self {
+    fn new(
+        sim: &'a Sim,
+        store: Turned,
+        model: &'a mut Model,
+        generation: u64,
+        (is_paged, is_sound): (bool, bool),
+    ) -> Self {
         Self {
             sim,
             store,
@@ -128,13 +140,15 @@ impl<'a> Worker<'a> {
             pending: BTreeMap::new(),
             last_id: 0,
             salt: generation as u8 * 50,
+            is_paged,
+            is_sound,
         }
     }
 
     fn work(mut self, rng: &mut SmallRng, close: bool) {
         for _ in 0..rng.random_range(5..60) {
             self.ask(rng);
-            if rng.random_bool(0.6) {
+            if rng.random_bool(if self.is_paged { 0.3 } else { 0.6 }) {
                 for _ in 0..rng.random_range(1..20) {
                     self.turn();
                 }
@@ -188,8 +202,13 @@ impl<'a> Worker<'a> {
             }
             (_, Some(blob)) => {
                 self.salt = self.salt.wrapping_add(1).max(1);
-                let (offset, length) = (rng.random_range(0..2500_u64), rng.random_range(1..1500));
-                let (bytes, sync) = (vec![self.salt; length], rng.random_bool(0.3));
+                let (offset, length, sync) = if self.is_paged && rng.random_bool(0.8) {
+                    let pages = rng.random_range(1..3);
+                    (rng.random_range(0..3_u64) * 4096, pages * 4096, rng.random_bool(0.9))
+                } else {
+                    (rng.random_range(0..2500_u64), rng.random_range(1..1500), rng.random_bool(0.3))
+                };
+                let bytes = vec![self.salt; length];
                 let buffer = Buffer::copy_of(&bytes);
                 let work = BlobRequest::Write { offset, buffer, sync, cached: rng.random() };
                 let op = Op::Write { handle: blob, offset, length: length as u64, byte: self.salt, sync };
@@ -221,6 +240,7 @@ impl<'a> Worker<'a> {
                     !matches!(error.code, Code::BlobCorrupt | Code::BlobVersionMismatch | Code::BlobClosed),
                     "{error:?}"
                 );
+                assert!(error.code != Code::BlobSyncFailed || !self.is_sound, "a flush failed: {error:?}");
             }
             let marker = self.model.answered(id, result.is_ok());
             self.sim.set_marker(marker);
@@ -274,6 +294,14 @@ planted! {
         Plant::Log(Bug::TrustUnsettled) => what_a_failed_creation_left_is_made_whole, "is not what was synced";
     making_changes_in_any_order_is_caught:
         Plant::Log(Bug::ChangesInAnyOrder) => crash_runs_hold, "expected";
+    answering_a_write_past_the_cache_before_its_flush_is_caught:
+        Plant::Log(Bug::DirectBeforeFlush) => crash_runs_hold, "expected";
+    changing_pages_beneath_a_write_past_the_cache_is_caught:
+        Plant::Log(Bug::DirectBesideChanges) => crash_runs_hold, "";
+    writing_past_the_cache_in_any_order_is_caught:
+        Plant::Log(Bug::DirectOverlapping) => crash_runs_hold, "expected";
+    writing_past_the_cache_without_the_lock_is_caught:
+        Plant::Log(Bug::DirectUnlocked) => a_dead_owner_writes_over_nothing, "a blob was free";
     answering_a_removal_before_its_sync_is_caught:
         Plant::Log(Bug::RemovalWithoutSync) => crash_runs_hold, "is there";
     opening_a_store_without_its_lock_is_caught:
@@ -393,6 +421,46 @@ fn after_a_failed_creation(lie: &dyn Fn(&Sim), end: &dyn Fn(&Sim, Desk)) {
         let found = found.unwrap_or(None);
         assert!(found.as_deref() == Some(&[1; 512][..]), "seed {seed}: the blob is not what was synced");
     }
+}
+
+/// The last writes past the page cache of a process that was killed keep its blob locked until they have landed.
+fn a_dead_owner_writes_over_nothing(lie: &dyn Fn(&Sim)) {
+    let mut seeds_that_count = 0;
+    for seed in 0..40 {
+        let sim = Sim::new(seed);
+        lie(&sim);
+        let mut desk = Desk::open(&sim);
+        let blob = desk.blob().expect("opens");
+        let crowd = |desk: &mut Desk| {
+            for id in 0..4 {
+                let (offset, buffer) = (u64::from(id) * 4096, Buffer::copy_of(&[7; 4096]));
+                let work = BlobRequest::Write { offset, buffer, sync: true, cached: true };
+                desk.0.request(id, Request::Blob { blob, work });
+            }
+        };
+        for _ in 0..3 {
+            crowd(&mut desk);
+            desk.0.finish();
+        }
+        sim.stall(true);
+        crowd(&mut desk);
+        (0..40).for_each(|_| desk.0.turn(&mut Vec::new()));
+        sim.kill();
+        drop(desk);
+        let (partition, name) = place(0);
+        let path = options(Layout::V1).directory.join(partition).join(format!("{:02x}", name[0]));
+        let fs = sim.fs();
+        let file = fs.open(&path, OpenOptions::WRITE).expect("opens");
+        if sim.in_flight() > 0 {
+            seeds_that_count += 1;
+            assert!(!fs.try_lock(&file).expect("tries"), "a blob was free with a write of it in flight");
+        }
+        sim.stall(false);
+        fs.sleep(std::time::Duration::from_secs(3));
+        assert_eq!(sim.in_flight(), 0);
+        assert!(fs.try_lock(&file).expect("tries"), "nothing holds it any more");
+    }
+    assert!(seeds_that_count > 10, "a write was at the disk in {seeds_that_count} runs");
 }
 
 /// Whoever has it open keeps others out.

@@ -413,6 +413,21 @@ pub trait Fs: Send + Sync {
     /// What `flock` answers but for `EWOULDBLOCK`.
     fn try_lock(&self, file: &File) -> Result<bool>;
 
+    /// Have `other`, the same file opened once more, hold the lock that `file` holds: who tries for it gets it when both are
+    /// gone, with their last operations. `false` where that is not to be had; `file` keeps its lock then, unless somebody else
+    /// tried for it at this very moment, so somebody of another lock that comes before this one must be kept out.
+    ///
+    /// # Errors
+    /// What `flock` answers but for `EWOULDBLOCK`.
+    fn share_lock(&self, file: &File, other: &File) -> Result<bool>;
+
+    /// Up to where the bytes of a file were written, as far as the file system tells: from there on there may be holes, which
+    /// take room and a change of the file's map to be written to. 0 where nothing is known.
+    ///
+    /// # Errors
+    /// What `lseek` answers, but for what says that it does not tell.
+    fn written_len(&self, file: &File) -> Result<u64>;
+
     /// Whether the open file is still what `path`, the one it was opened by or renamed to, leads to.
     ///
     /// # Errors

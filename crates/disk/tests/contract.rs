@@ -541,6 +541,33 @@ fn a_locked_file_refuses_other_descriptions_until_the_last_user_is_gone(disk: Di
     }
 }
 
+fn a_lock_that_is_shared_is_free_when_both_descriptions_are_gone(disk: Disk, dir: &Path) {
+    let (fs, _driver) = build(disk);
+    let path = dir.join("file");
+    let mine = fs.open(&path, NEW).unwrap();
+    let again = fs.open(&path, OpenOptions::WRITE.with_direct(true)).unwrap();
+    let other = fs.open(&path, OpenOptions::WRITE).unwrap();
+    assert!(fs.try_lock(&mine).unwrap());
+    let is_shared = fs.share_lock(&mine, &again).unwrap();
+    assert!(is_shared || cfg!(windows));
+    assert!(!fs.try_lock(&other).unwrap());
+    drop(mine);
+    assert!(!is_shared || !fs.try_lock(&other).unwrap(), "the second one holds it still");
+    drop(again);
+    assert!(fs.try_lock(&other).unwrap());
+}
+
+fn what_was_written_is_told_up_to_the_first_hole_at_most(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    let file = fs.open(&dir.join("file"), NEW).unwrap();
+    assert_eq!(fs.written_len(&file), Ok(0));
+    fs.write_at(&file, 0, &Buffer::copy_of(&[1; 2 * GRAIN])).unwrap();
+    assert!(fs.written_len(&file).unwrap() <= 2 * GRAIN as u64);
+    fs.set_len(&file, 4 << 20).unwrap();
+    // A file system that has no holes, or knows of none, has all of it.
+    assert!(fs.written_len(&file).unwrap() <= 4 << 20);
+}
+
 fn lengths_zeros_and_reservations_are_what_was_asked(disk: Disk, dir: &Path) {
     let (fs, _) = build(disk);
     let grain = GRAIN as u64;
@@ -885,6 +912,8 @@ suite! {
     operations_complete_also_where_a_reason_to_return_is_always_there
     a_deadline_ends_wait
     a_locked_file_refuses_other_descriptions_until_the_last_user_is_gone
+    a_lock_that_is_shared_is_free_when_both_descriptions_are_gone
+    what_was_written_is_told_up_to_the_first_hole_at_most
     lengths_zeros_and_reservations_are_what_was_asked
     a_write_that_wishes_to_leave_nothing_in_the_cache_is_a_write
     what_the_cache_holds_is_read_without_a_gap

@@ -8,6 +8,7 @@ use ringbolt_disk::File;
 
 use crate::blob::calls::CallKey;
 use crate::blob::change::Change;
+use crate::blob::direct::Direct;
 use crate::blob::flush::Flush;
 use crate::blob::machine::data::UncachedRead;
 use crate::blob::names::Key;
@@ -15,8 +16,9 @@ use crate::error::Error;
 
 /// An open blob. All its handles share it, so there is one order of events for all of them.
 ///
-/// * Changes are made one after another, in the order of the calls, many in one job. So the bytes and the size are what
-///   the calls made of them, also where nobody awaited them.
+/// * Changes are made one after another, in the order of the calls, many in one job; or side by side where they do not
+///   concern each other ([`Direct`]). So the bytes and the size are what the calls made of them, also where nobody awaited
+///   them.
 /// * Reads wait for nobody. They see every change that was answered before they began.
 /// * One flush at a time, for all who wait.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(crate) struct Blob {
     pub(crate) path: PathBuf,
     pub(crate) file: File,
     pub(crate) uncached: Uncached,
+    pub(crate) direct: Direct,
     /// Where the data begins in the file.
     pub(crate) data_at: u64,
     pub(crate) version: u16,
@@ -46,15 +49,27 @@ pub(crate) struct Blob {
     pub(crate) is_named: bool,
 }
 
-/// The same file once more, opened to be read past the page cache.
+impl Blob {
+    /// How many changes are to be made, or to be flushed.
+    pub(crate) fn waiting(&self) -> usize {
+        self.changes.len() + self.direct.len() + self.flush.waiting()
+    }
+}
+
+/// The same file once more, opened to be read and written past the page cache.
 #[derive(Debug)]
 pub(crate) enum Uncached {
     /// Nobody asked yet.
     Unknown,
-    /// It is being opened; these wait for it.
+    /// It is being opened; these wait for it, if any.
     Opening(Vec<UncachedRead>),
     /// Here it is.
-    Open(File),
+    Open {
+        file: File,
+        /// Whether it holds the blob's lock along with the other. What is written to it by a process that is killed may land
+        /// late, and is to be waited for (rule 8).
+        is_locked: bool,
+    },
     /// The file system does not take it, or the name leads elsewhere by now: the page cache serves.
     Refused,
 }

@@ -86,6 +86,11 @@ impl<W> Flush<W> {
         self.running.take().expect("a flush that ends was begun").waiting
     }
 
+    /// How many wait for one.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len() + self.running.as_ref().map_or(0, |running| running.waiting.len())
+    }
+
     /// Whether a flush is under way.
     pub(crate) fn is_running(&self) -> bool {
         self.running.is_some()

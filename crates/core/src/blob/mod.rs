@@ -41,6 +41,7 @@
 //! | `flush` | one flush for all who wait |
 //! | `file` | one open blob |
 //! | `change` | changes of its bytes, many in one job |
+//! | `direct` | durable writes past the page cache, side by side |
 //! | `calls` | who waits for an answer, and the figures |
 //! | `machine` | the state machine: `names` and `data` |
 //! | `store` | the machine, its lock, its engine, its life |
@@ -49,6 +50,7 @@
 
 mod calls;
 mod change;
+mod direct;
 mod failure;
 mod file;
 mod flush;

@@ -205,22 +205,33 @@ fn wait<T>(news: &Receiver<()>, mut look: impl FnMut() -> ControlFlow<T>) -> T {
 
 impl Desk {
     pub(crate) fn ask(&mut self, request: Request) -> Result<Answer, Error> {
-        let mut finished: Vec<Finished> = match self {
+        self.ask_all([request]).remove(0)
+    }
+
+    /// Ask for several things, each before the others are answered.
+    pub(crate) fn ask_all(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Vec<Result<Answer, Error>> {
+        let requests = (0_u32..).zip(requests);
+        let (mut count, mut finished) = (0, Vec::<Finished>::new());
+        let requests = requests.inspect(|_| count += 1);
+        match self {
             Self::Turned(store) => {
-                store.request(1, request);
-                store.finish()
+                requests.for_each(|(id, request)| store.request(id, request));
+                finished = store.finish();
             }
             Self::Real(store, news) => {
-                store.request(1, request);
+                requests.for_each(|(id, request)| store.request(id, request));
                 wait(news, || {
-                    let mut finished = Vec::new();
                     store.take(&mut finished);
-                    if finished.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(finished) }
-                })
+                    if finished.len() < count { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                });
             }
-        };
-        assert_eq!(finished.len(), 1, "one request was made");
-        finished.remove(0).result
+        }
+        finished.sort_by_key(|finished| finished.id);
+        assert!(finished.iter().map(|finished| finished.id).eq((0..).take(count)), "each is answered once");
+        finished.into_iter().map(|finished| finished.result).collect()
     }
 
     pub(crate) fn open_with(

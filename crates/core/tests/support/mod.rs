@@ -359,6 +359,14 @@ impl Fs for Meddled {
         self.fs.try_lock(file)
     }
 
+    fn share_lock(&self, file: &File, other: &File) -> ringbolt_disk::Result<bool> {
+        self.fs.share_lock(file, other)
+    }
+
+    fn written_len(&self, file: &File) -> ringbolt_disk::Result<u64> {
+        self.fs.written_len(file)
+    }
+
     fn is_linked(&self, file: &File, path: &Path) -> ringbolt_disk::Result<bool> {
         self.fs.is_linked(file, path)
     }

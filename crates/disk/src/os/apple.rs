@@ -13,7 +13,7 @@ use std::path::Path;
 use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fcntl_fullfsync, fsync};
 use rustix::io::Errno;
 
-pub(super) use super::unix::{create_dir, is_linked, read, try_lock, write};
+pub(super) use super::unix::{create_dir, is_linked, read, share_lock, try_lock, write};
 use super::unix::{on_directory, uninterrupted};
 use super::{OsFile, sync_tree, unix};
 use crate::os::OsFs;
@@ -66,6 +66,12 @@ pub(super) fn reserve(file: &OsFile, len: u64) -> Result<()> {
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
 pub(super) fn write_zeroes(_: &OsFile, _: u64, _: u64) -> Result<bool> {
     Ok(false)
+}
+
+/// Nobody asks where there is no direct access.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
+pub(super) fn written_len(_: &OsFile) -> Result<u64> {
+    Ok(0)
 }
 
 pub(super) fn has_cheap_dsync(_: &OsFile) -> bool {

@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
-    AtFlags, FallocateFlags, FsWord, IFlags, OFlags, StatxFlags, fallocate, fdatasync, fstat, fstatfs, fsync,
-    ioctl_getflags, ioctl_setflags, major, minor, statx, syncfs,
+    AtFlags, FallocateFlags, FsWord, IFlags, OFlags, SeekFrom, StatxFlags, fallocate, fdatasync, fstat,
+    fstatfs, fsync, ioctl_getflags, ioctl_setflags, major, minor, seek, statx, syncfs,
 };
 use rustix::io::{Errno, ReadWriteFlags, preadv2, pwritev2};
 
-pub(super) use super::unix::{create_dir, is_linked, read, try_lock, write};
+pub(super) use super::unix::{create_dir, is_linked, read, share_lock, try_lock, write};
 use super::unix::{on_directory, uninterrupted};
 use super::{OsFile, unix};
 use crate::{GRAIN, OpenOptions, Result};
@@ -111,6 +111,17 @@ pub(super) fn write_zeroes(file: &OsFile, at: u64, len: u64) -> Result<bool> {
             Ok(false)
         }
         Err(errno) => Err(file.error("fallocate", errno).at(at)),
+    }
+}
+
+/// What `SEEK_HOLE` finds first. Bytes that were never flushed count as written: a write past the page cache flushes those
+/// in its way.
+pub(super) fn written_len(file: &OsFile) -> Result<u64> {
+    match seek(file, SeekFrom::Hole(0)) {
+        Ok(at) => Ok(at),
+        // An empty file has not even a hole, and a file system that knows of none may have some.
+        Err(errno) if errno == Errno::NXIO || is_refusal(errno) => Ok(0),
+        Err(errno) => Err(file.error("lseek", errno)),
     }
 }
 

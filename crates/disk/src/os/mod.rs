@@ -261,6 +261,14 @@ impl Fs for OsFs {
         system::try_lock(file.os())
     }
 
+    fn share_lock(&self, file: &File, other: &File) -> Result<bool> {
+        system::share_lock(file.os(), other.os())
+    }
+
+    fn written_len(&self, file: &File) -> Result<u64> {
+        system::written_len(file.os())
+    }
+
     fn is_linked(&self, file: &File, path: &Path) -> Result<bool> {
         system::is_linked(file.os(), path)
     }

@@ -75,6 +75,19 @@ pub(super) fn try_lock(file: &OsFile) -> Result<bool> {
     }
 }
 
+/// Both hold it as readers do: a lock of one description is in the way of another's, but for such. Who tries for it asks for
+/// all of it, and is refused as long as one of them is held.
+pub(super) fn share_lock(file: &OsFile, other: &OsFile) -> Result<bool> {
+    for file in [file, other] {
+        match file.file.try_lock_shared() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Ok(false),
+            Err(std::fs::TryLockError::Error(error)) => return Err(file.error("flock", &error)),
+        }
+    }
+    Ok(true)
+}
+
 pub(super) fn is_linked(file: &OsFile, path: &Path) -> Result<bool> {
     let held = file.file.metadata().map_err(|error| file.error("fstat", &error))?;
     // `lstat`, as opening never follows a link: a link to the file would not be the file's name.

@@ -149,6 +149,18 @@ pub(super) fn is_linked(file: &OsFile, path: &Path) -> Result<bool> {
     Ok(held == identity(&named).map_err(|error| Error::of_std("lstat", path, &error))?)
 }
 
+/// Nobody asks where there is no direct access.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
+pub(super) fn share_lock(_: &OsFile, _: &OsFile) -> Result<bool> {
+    Ok(false)
+}
+
+/// As there.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
+pub(super) fn written_len(_: &OsFile) -> Result<u64> {
+    Ok(0)
+}
+
 pub(super) fn has_cheap_dsync(_: &OsFile) -> bool {
     false
 }

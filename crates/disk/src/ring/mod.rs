@@ -246,7 +246,7 @@ impl Shared {
             self.rouse_helper(&mut state);
         }
         // Where another thread is sending it takes these along; where the disk has enough, the reaper does.
-        if state.sender == Sender::Nobody && state.slots.reads() < ENOUGH {
+        if state.sender == Sender::Nobody && state.slots.brief() < ENOUGH {
             drop(self.send(state));
         }
     }

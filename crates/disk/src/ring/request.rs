@@ -107,9 +107,14 @@ impl Request {
         }
     }
 
-    /// Whether it is a read: a flush may take a disk's whole cache to end, a read ends soon.
-    pub(super) fn is_read(&self) -> bool {
-        matches!(self.action, Action::Read { .. })
+    /// Whether it is a read, or a write of as much past the page cache: those end soon, where a flush may take a disk's whole
+    /// cache to end.
+    pub(super) fn is_brief(&self) -> bool {
+        match self.action {
+            Action::Read { .. } => true,
+            Action::Write { way, .. } => way == Way::Plain && self.file.is_direct(),
+            Action::Sync => false,
+        }
     }
 
     /// What it comes to without asking the disk.

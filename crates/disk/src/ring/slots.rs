@@ -25,7 +25,7 @@ pub(super) struct Slots {
     all: Vec<Slot>,
     free: Vec<u32>,
     /// Kept, not counted: every submission asks.
-    reads: usize,
+    brief: usize,
     capacity: usize,
 }
 
@@ -41,7 +41,7 @@ impl Slots {
     /// As many requests at most. None of their numbers is [`Slots::NONE`].
     pub(super) fn new(capacity: usize) -> Self {
         assert!(capacity > 0 && capacity < u32::MAX as usize);
-        Self { all: Vec::new(), free: Vec::new(), reads: 0, capacity }
+        Self { all: Vec::new(), free: Vec::new(), brief: 0, capacity }
     }
 
     /// A number that no request has.
@@ -52,9 +52,9 @@ impl Slots {
         self.all.len() - self.free.len()
     }
 
-    /// How many of them are reads.
-    pub(super) fn reads(&self) -> usize {
-        self.reads
+    /// How many of them end soon.
+    pub(super) fn brief(&self) -> usize {
+        self.brief
     }
 
     /// Whether there is no room for another.
@@ -71,7 +71,7 @@ impl Slots {
         });
         let slot = &mut self.all[index as usize];
         assert!(slot.request.is_none());
-        self.reads += usize::from(request.is_read());
+        self.brief += usize::from(request.is_brief());
         slot.request = Some(request);
         index
     }
@@ -95,7 +95,7 @@ impl Slots {
         slot.generation = slot.generation.wrapping_add(1);
         self.free.push(index);
         let request = slot.request.take().expect("a slot in use");
-        self.reads -= usize::from(request.is_read());
+        self.brief -= usize::from(request.is_brief());
         request
     }
 

@@ -256,13 +256,28 @@ fn flushes_at_the_disk_do_not_keep_a_read_from_it() {
     let mut slots = Slots::new(3);
     let sync = || request(Op::Sync { file: file.clone() });
     let (_, _) = (slots.insert(sync()), slots.insert(sync()));
-    assert_eq!((slots.len(), slots.reads()), (2, 0));
+    assert_eq!((slots.len(), slots.brief()), (2, 0));
     let index = slots.insert(request(read(&file, 1)));
-    assert_eq!((slots.len(), slots.reads()), (3, 1));
+    assert_eq!((slots.len(), slots.brief()), (3, 1));
     let _ = slots.remove(index).end(Ok(Outcome::Read(0)));
-    assert_eq!((slots.len(), slots.reads()), (2, 0));
+    assert_eq!((slots.len(), slots.brief()), (2, 0));
     for request in slots.remove_all() {
         let _ = request.end(Ok(Outcome::Synced));
+    }
+}
+
+#[test]
+fn writes_past_the_page_cache_count_as_brief_and_others_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    for direct in [false, true] {
+        let options = OpenOptions::replace(0o600).with_direct(direct);
+        let file = OsFs.open(&dir.path().join("direct"), options).unwrap();
+        for (mode, is_brief) in [(WriteMode::Plain, file.is_direct()), (WriteMode::Dsync, false)] {
+            let buffer = Buffer::copy_of(&[1; GRAIN]);
+            let request = request(Op::Write { file: file.clone(), at: 0, buffer, mode });
+            assert_eq!(request.is_brief(), is_brief, "{direct}, {mode:?}");
+            let _ = request.end(Ok(Outcome::Written));
+        }
     }
 }
 

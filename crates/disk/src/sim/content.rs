@@ -39,6 +39,8 @@ pub(super) struct Content {
     /// Blocks it holds of the disk's capacity, in bytes: as far as it was ever allocated or written. Holes
     /// below that count as blocks.
     pub(super) reserved: u64,
+    /// A write through the page cache met one past it: the next flush says so.
+    pub(super) has_collided: bool,
     /// What reads return. After a failed flush it differs from `stable` with nothing pending.
     cache: Sectors,
     stable: Sectors,

@@ -136,6 +136,7 @@ impl Driver for SimDriver {
             node: sim.node,
             path: sim.path.clone(),
             work,
+            is_direct: sim.is_direct,
             held: 0,
             due: None,
         };

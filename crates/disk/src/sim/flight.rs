@@ -24,6 +24,8 @@ pub(super) struct Flight {
     /// For the error.
     pub(super) path: PathBuf,
     pub(super) work: Work,
+    /// Whether it passes by the page cache.
+    pub(super) is_direct: bool,
     /// How many more rounds the device leaves it lying.
     pub(super) held: u32,
     /// When it happens at the latest, where nobody waits for it.

@@ -147,6 +147,9 @@ impl Fs for SimFs {
         let write = |world: &mut World, sim: &SimFile| {
             sim.check(at, bytes.len())?;
             let node = writable(world, sim)?;
+            if !sim.is_direct {
+                world.collide(node, at, bytes.len());
+            }
             done = world.write(node, at, bytes, Fate::Pending)?;
             while done < bytes.len() {
                 world.step();
@@ -203,7 +206,32 @@ impl Fs for SimFs {
             if is_segment && world.is_told(Lie::NoSegmentLocks) {
                 return Ok(true);
             }
-            Ok(*world.locks.entry(sim.node).or_insert(sim.description) == sim.description)
+            let holders = world.locks.entry(sim.node).or_default();
+            if holders.is_empty() {
+                holders.insert(sim.description);
+            }
+            Ok(*holders == [sim.description].into())
+        })
+    }
+
+    fn share_lock(&self, file: &File, other: &File) -> Result<bool> {
+        let other = handle(&self.shared, other);
+        self.on_file("flock", file, |world, sim| {
+            world.strike_file(Call::Lock, sim.node)?;
+            let holders = world.locks.entry(sim.node).or_default();
+            let is_ours = other.node == sim.node && holders.contains(&sim.description);
+            if is_ours {
+                holders.insert(other.description);
+            }
+            Ok(is_ours)
+        })
+    }
+
+    fn written_len(&self, file: &File) -> Result<u64> {
+        self.on_file("lseek", file, |world, sim| {
+            // It has holes or it has none; nobody may lean on either.
+            let len = world.file(sim.node).len();
+            Ok(if world.rng.random() { len } else { world.rng.random_range(0..=len) })
         })
     }
 

@@ -35,6 +35,10 @@
 //! * **A dead owner's writes.** [`Sim::kill`] ends a process, not its operations in flight: they land within
 //!   300 steps or two seconds, over whatever is there by then, and hold their file's lock until they have.
 //!
+//! * **Two ways into one page.** A call that writes through the page cache while a driver's write past it is in flight in
+//!   the same pages makes the next flush of the file fail, as Linux does where it cannot drop a page that was changed
+//!   beneath such a write.
+//!
 //! On demand, by [`Sim::fail`]:
 //!
 //! * **A failed write** leaves any of its sectors in the page cache.
@@ -58,7 +62,7 @@
 //!
 //! # Not modelled
 //!
-//! Hard and symbolic links, permissions, renames across directories (`EXDEV`), direct I/O beyond what it refuses
+//! Hard and symbolic links, permissions, renames across directories (`EXDEV`), direct I/O beyond that and what it refuses
 //! (a direct write is pending like another), a device that loses what was flushed, and jobs that run beside their driver: a job runs whole
 //! within one `wait`, while other operations in flight happen between its calls.
 

@@ -7,6 +7,7 @@ use rand::Rng;
 use super::choice::odds;
 use super::content::Fate;
 use super::faults::{Call, Kind, Lie};
+use super::flight::Flight;
 use super::names::Node;
 use super::world::World;
 use crate::GRAIN;
@@ -83,8 +84,26 @@ impl World {
         if self.is_told(Lie::IgnoreShortWrite) { Ok(bytes.len()) } else { Ok(count) }
     }
 
+    /// A write through the page cache is made while one past it is under way in the same pages: that one cannot drop what was
+    /// changed beneath it.
+    pub(super) fn collide(&mut self, node: Node, at: u64, len: usize) {
+        let grain = GRAIN as u64;
+        let (start, end) = (at / grain * grain, (at + len as u64).next_multiple_of(grain));
+        let meets = |flight: &Flight| {
+            let place = flight.write().filter(|_| flight.is_direct && flight.node == node);
+            place.is_some_and(|(at, bytes)| at < end && start < at + bytes.len() as u64)
+        };
+        if self.flights.iter().any(meets) {
+            self.file_mut(node).has_collided = true;
+        }
+    }
+
     /// A flush of what was written up to `moment`.
     pub(super) fn sync(&mut self, node: Node, moment: u64) -> Result<(), Errno> {
+        if self.file(node).has_collided {
+            self.file_mut(node).has_collided = false;
+            return Err(Errno::IO);
+        }
         if let Err(errno) = self.strike_file(Call::Sync, node) {
             let Self { files, rng, .. } = self;
             Arc::make_mut(files.get_mut(&node).expect("an open file has its content")).lose(rng);

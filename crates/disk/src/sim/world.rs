@@ -30,8 +30,8 @@ pub(super) struct World {
     pub(super) names: Names,
     pub(super) files: BTreeMap<Node, Arc<Content>>,
     pub(super) descriptions: BTreeMap<u64, Description>,
-    /// The open file description that holds the lock of a file.
-    pub(super) locks: BTreeMap<Node, u64>,
+    /// The open file descriptions that hold the lock of a file: one, or those that share it.
+    pub(super) locks: BTreeMap<Node, BTreeSet<u64>>,
     pub(super) flights: Vec<Flight>,
     /// The drivers that live, by number.
     pub(super) drivers: BTreeMap<u64, Inbox>,
@@ -262,7 +262,10 @@ impl World {
         let is_held = self.flights.iter().any(|flight| flight.description == id);
         if !is_held && self.descriptions.get(&id).is_some_and(|description| description.is_closed) {
             self.descriptions.remove(&id);
-            self.locks.retain(|_, holder| *holder != id);
+            self.locks.retain(|_, holders| {
+                holders.remove(&id);
+                !holders.is_empty()
+            });
         }
     }
 

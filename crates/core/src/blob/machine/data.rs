@@ -1,6 +1,9 @@
 //! What is done to the bytes of open blobs: reads, changes, flushes, and the end of a handle.
 
-use ringbolt_disk::{Access, Buffer, Create, File, GRAIN, Op, OpenOptions, Outcome};
+use std::ops::Range;
+use std::sync::Arc;
+
+use ringbolt_disk::{Access, Buffer, Create, Errno, File, GRAIN, Op, OpenOptions, Outcome, WriteMode};
 
 use crate::blob::calls::CallKey;
 use crate::blob::change::{self, Change, Changed, End, What};
@@ -8,6 +11,7 @@ use crate::blob::failure;
 use crate::blob::file::{Blob, Uncached};
 use crate::blob::machine::names::Left;
 use crate::blob::machine::{Machine, Pending, Slot, job_result};
+use crate::blob::names::Key;
 use crate::blob::{Answer, OFFSET_MAX};
 use crate::error::{Code, Result};
 use crate::planted::{self, Bug};
@@ -28,8 +32,12 @@ pub(crate) enum DataOp {
     /// The job that opens the file once more, past the page cache.
     OpenUncached {
         blob: usize,
-        slot: Slot<Result<Option<File>>>,
+        /// The blob's own: when the job ends, the blob may be gone, and another have its place.
+        key: Arc<Key>,
+        slot: Slot<Result<Option<Opened>>>,
     },
+    /// A write past the page cache.
+    Direct(DirectWrite),
     /// The job that makes changes.
     Change {
         blob: usize,
@@ -47,6 +55,35 @@ pub(crate) struct Read {
     blob: usize,
     offset: u64,
     length: usize,
+}
+
+/// A write past the page cache that is under way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DirectWrite {
+    call: CallKey,
+    blob: usize,
+    offset: u64,
+    /// Its number among those of the blob.
+    number: usize,
+    /// Whether the page cache may keep it, where that is written after all.
+    cached: bool,
+}
+
+/// The blob's file, opened once more.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    file: File,
+    is_locked: bool,
+    /// Up to where the file has no holes.
+    written: u64,
+}
+
+/// What is done next to a blob's bytes.
+enum Next {
+    /// The changes that wait, in a job.
+    Job,
+    /// A write past the page cache.
+    Direct { file: File, change: Change, place: Range<u64> },
 }
 
 /// A read that is to pass by the page cache.
@@ -94,18 +131,8 @@ impl Machine {
         match &mut blob.uncached {
             Uncached::Refused => self.read_cached(read, target),
             Uncached::Opening(waiting) => waiting.push(UncachedRead { read, target }),
-            Uncached::Unknown => {
-                blob.uncached = Uncached::Opening(vec![UncachedRead { read, target }]);
-                let (path, file) = (blob.path.clone(), blob.file.clone());
-                let pending = |slot| Pending::Data(DataOp::OpenUncached { blob: read.blob, slot });
-                self.job(pending, move |fs| {
-                    let options = OpenOptions { access: Access::Read, create: Create::Never, direct: true };
-                    let opened = fs.open(&path, options).ok().filter(File::is_direct);
-                    // Asked after opening: a name that leads to our file now did so then, as no file gets a name back.
-                    Ok(opened.filter(|_| fs.is_linked(&file, &path).unwrap_or(false)))
-                });
-            }
-            Uncached::Open(file) => {
+            Uncached::Unknown => self.open_uncached(read.blob, vec![UncachedRead { read, target }]),
+            Uncached::Open { file, .. } => {
                 let (at, grain) = (blob.data_at + read.offset, GRAIN as u64);
                 let start = at - at % grain;
                 let end = (at + read.length as u64).next_multiple_of(grain);
@@ -118,9 +145,38 @@ impl Machine {
         }
     }
 
-    fn on_uncached_opened(&mut self, blob: usize, opened: Option<File>) {
-        let found = opened.map_or(Uncached::Refused, Uncached::Open);
-        let before = std::mem::replace(&mut self.blobs[blob].uncached, found);
+    /// Open the file once more; these wait for it.
+    fn open_uncached(&mut self, blob: usize, waiting: Vec<UncachedRead>) {
+        let open = &mut self.blobs[blob];
+        open.uncached = Uncached::Opening(waiting);
+        let (key, path, file) = (Arc::clone(&open.key), open.path.clone(), open.file.clone());
+        let pending = |slot| Pending::Data(DataOp::OpenUncached { blob, key, slot });
+        let is_lock_skipped = planted::is(Bug::DirectUnlocked);
+        self.job(pending, move |fs| {
+            let options = OpenOptions { access: Access::ReadWrite, create: Create::Never, direct: true };
+            let opened = fs.open(&path, options).ok().filter(File::is_direct);
+            // Asked after opening: a name that leads to our file now did so then, as no file gets a name back.
+            let Some(direct) = opened.filter(|_| fs.is_linked(&file, &path).unwrap_or(false)) else {
+                return Ok(None);
+            };
+            // Others are kept out by the store's lock.
+            let is_locked = is_lock_skipped || fs.share_lock(&file, &direct).unwrap_or(false);
+            let written = fs.written_len(&file).unwrap_or(0);
+            Ok(Some(Opened { file: direct, is_locked, written }))
+        });
+    }
+
+    fn on_uncached_opened(&mut self, blob: usize, key: &Arc<Key>, opened: Option<Opened>) {
+        // Nobody may have waited for it, and the blob be closed.
+        let Some(open) = self.blobs.get_mut(blob).filter(|open| Arc::ptr_eq(&open.key, key)) else { return };
+        let found = match opened {
+            Some(Opened { file, is_locked, written }) => {
+                open.direct.found_written(written);
+                Uncached::Open { file, is_locked }
+            }
+            None => Uncached::Refused,
+        };
+        let before = std::mem::replace(&mut open.uncached, found);
         let Uncached::Opening(waiting) = before else { panic!("it was being opened") };
         for read in waiting {
             self.read_uncached(read);
@@ -189,13 +245,43 @@ impl Machine {
         self.begin_changes(blob);
     }
 
-    /// Send what waits to be changed, unless a job is under way: what comes meanwhile is the next.
+    /// Send what waits to be changed, as far as it may be made beside what is under way: what comes meanwhile is the next.
     fn begin_changes(&mut self, blob: usize) {
-        // Its last handle may be gone by the answer that led here; then no change waits either.
-        let Some(open) = self.blobs.get_mut(blob) else { return };
-        if open.is_changing || open.changes.is_empty() {
-            return;
+        while let Some(next) = self.next_change(blob) {
+            match next {
+                Next::Job => self.begin_job(blob),
+                Next::Direct { file, change, place } => self.begin_direct(blob, file, change, place),
+            }
         }
+    }
+
+    fn next_change(&mut self, blob: usize) -> Option<Next> {
+        // Its last handle may be gone by the answer that led here; then no change waits either.
+        let open = self.blobs.get_mut(blob)?;
+        if open.is_changing {
+            return None;
+        }
+        let place = direct_place(open, open.changes.front()?);
+        if place.is_some() && matches!(open.uncached, Uncached::Unknown) {
+            // It is not waited for.
+            self.open_uncached(blob, Vec::new());
+        }
+        let open = &mut self.blobs[blob];
+        if let (Some(place), Uncached::Open { file, is_locked: true }) = (place, &open.uncached)
+            && open.direct.is_written(&place)
+        {
+            if !open.direct.has_room(&place) {
+                return None;
+            }
+            let (file, change) = (file.clone(), open.changes.pop_front()?);
+            return Some(Next::Direct { file, change, place });
+        }
+        (open.direct.is_idle() || planted::is(Bug::DirectBesideChanges)).then_some(Next::Job)
+    }
+
+    /// Begin a job that makes changes; no other is under way.
+    fn begin_job(&mut self, blob: usize) {
+        let open = &mut self.blobs[blob];
         let batch = change::take_batch(&mut open.changes);
         // Where all of them wait for a flush, and none is under way that it would have to follow, the same job does it:
         // that spares the way back and forth.
@@ -211,6 +297,56 @@ impl Machine {
         let (file, data_at) = (open.file.clone(), open.data_at);
         let pending = |slot| Pending::Data(DataOp::Change { blob, slot });
         self.job(pending, move |fs| Ok(change::make(fs, &file, data_at, batch, with_flush)));
+    }
+
+    /// Send a write past the page cache.
+    fn begin_direct(&mut self, blob: usize, file: File, change: Change, place: Range<u64>) {
+        let Change { call, what: What::Write { offset, buffer }, cached, .. } = change else {
+            panic!("a resize has no bytes")
+        };
+        let at = place.start;
+        let number = self.blobs[blob].direct.begin(place);
+        let write = DirectWrite { call, blob, offset, number, cached };
+        let op = Op::Write { file, at, buffer, mode: WriteMode::Plain };
+        self.submit(Pending::Data(DataOp::Direct(write)), op);
+    }
+
+    fn on_direct(
+        &mut self,
+        DirectWrite { call, blob, offset, number, cached }: DirectWrite,
+        buffer: Option<Buffer>,
+        written: ringbolt_disk::Result<()>,
+    ) {
+        let open = &mut self.blobs[blob];
+        open.direct.end(number);
+        // An engine that broke down keeps the memory.
+        let what = What::Write { offset, buffer: buffer.unwrap_or_else(|| Buffer::with_capacity(0)) };
+        // Also where it failed: some of it may have been made.
+        open.flush.changed();
+        let answer = match (written, &open.failure) {
+            (Ok(()), None) if planted::is(Bug::DirectBeforeFlush) => Some(Ok(Answer::Done)),
+            (Ok(()), None) => {
+                open.flush.join(call);
+                None
+            }
+            (Err(error), None) if is_refusal(&error) => {
+                // The file system takes files past the page cache, and no such write. It is still the first of those it
+                // is in the way of.
+                open.uncached = Uncached::Refused;
+                open.changes.push_front(Change { call, what, sync: true, cached });
+                return self.begin_changes(blob);
+            }
+            (Err(error), _) => Some(Err(what.failure(&open.key, open.data_at, error))),
+            (Ok(()), Some(first)) => Some(Err(failure::poisoned(&open.key, first))),
+        };
+        if let What::Write { buffer, .. } = what {
+            self.pool.give(buffer);
+        }
+        self.unflushed.push(blob);
+        if let Some(answer) = answer {
+            self.answer(call, answer);
+        }
+        self.begin_changes(blob);
     }
 
     fn on_changed(&mut self, blob: usize, changed: Result<Changed>) {
@@ -235,8 +371,15 @@ impl Machine {
                 }
                 (done, Ok(())) => {
                     open.size = match done {
-                        What::Write { offset, buffer } => open.size.max(offset + buffer.len() as u64),
-                        What::Resize { length } => *length,
+                        What::Write { offset, buffer } => {
+                            let (start, end) = (*offset, offset + buffer.len() as u64);
+                            open.direct.wrote(&(open.data_at + start..open.data_at + end));
+                            open.size.max(end)
+                        }
+                        What::Resize { length } => {
+                            open.direct.resized(open.data_at + length);
+                            *length
+                        }
                     };
                     match &open.failure {
                         Some(first) if sync => answers.push((call, Err(failure::poisoned(&open.key, first)))),
@@ -279,7 +422,7 @@ impl Machine {
         self.begin_flush(blob);
     }
 
-    fn begin_flush(&mut self, blob: usize) {
+    pub(super) fn begin_flush(&mut self, blob: usize) {
         // As in `begin_changes`: the answers before may have been the end of it.
         let Some(open) = self.blobs.get_mut(blob) else { return };
         // A job that will flush does so for these too: what they wait for was complete before it began.
@@ -294,7 +437,9 @@ impl Machine {
         let open = &mut self.blobs[blob];
         let error = match flushed {
             Ok(()) => {
-                for call in open.flush.succeeded() {
+                let calls = open.flush.succeeded();
+                open.direct.flushed(calls.len() + open.waiting());
+                for call in calls {
                     self.answer(call, Ok(Answer::Done));
                 }
                 return;
@@ -363,10 +508,11 @@ impl Machine {
                 }
                 self.on_read(read, Some(target), count);
             }
-            DataOp::OpenUncached { blob, slot } => {
+            DataOp::OpenUncached { blob, key, slot } => {
                 let opened = job_result(&slot, outcome).unwrap_or(None);
-                self.on_uncached_opened(blob, opened);
+                self.on_uncached_opened(blob, &key, opened);
             }
+            DataOp::Direct(write) => self.on_direct(write, buffer, outcome.map(drop)),
             DataOp::Change { blob, slot } => {
                 let changed = job_result(&slot, outcome);
                 self.on_changed(blob, changed);
@@ -384,6 +530,22 @@ fn count_of(outcome: &Outcome) -> usize {
         Outcome::Read(count) => *count,
         other => panic!("a read ended as {other:?}"),
     }
+}
+
+/// Where a change goes in the file, if it may pass by the page cache there.
+fn direct_place(blob: &Blob, change: &Change) -> Option<Range<u64>> {
+    let What::Write { offset, buffer } = &change.what else { return None };
+    let (start, length) = (blob.data_at + offset, buffer.len() as u64);
+    let is_whole = start.is_multiple_of(GRAIN as u64) && length.is_multiple_of(GRAIN as u64);
+    let is_inside = offset + length <= blob.size;
+    // Lent memory is not aligned.
+    let is_fit = change.sync && is_whole && is_inside && !buffer.is_lent();
+    (is_fit && blob.direct.is_crowded(blob.waiting())).then(|| start..start + length)
+}
+
+/// Whether it says that the file takes no such write, rather than that this one failed.
+fn is_refusal(error: &ringbolt_disk::Error) -> bool {
+    [Errno::INVAL, Errno::NOTSUP].iter().any(|refusal| error.errno == refusal.raw_os_error())
 }
 
 fn check_range(blob: &Blob, offset: u64, length: u64) -> Result<()> {

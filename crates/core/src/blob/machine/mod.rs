@@ -85,6 +85,8 @@ pub(crate) struct Machine {
     root_names: Flush<RootWaiter>,
     /// Blobs that are being changed now.
     changing: usize,
+    /// Blobs in which a write ended that waits for a flush: one for all that are told of at once.
+    unflushed: Vec<usize>,
     /// What every operation that is out is for. Its token is its place here.
     out: Slab<Pending>,
     /// Operations to be submitted.
@@ -148,6 +150,7 @@ impl Machine {
             behind_left: Vec::new(),
             root_names: Flush::default(),
             changing: 0,
+            unflushed: Vec::new(),
             out: Slab::new(),
             ops: Vec::new(),
         }
@@ -238,6 +241,9 @@ impl Machine {
 
     /// Move out what is to be submitted.
     pub(crate) fn take_ops(&mut self, ops: &mut Vec<(Token, Op)>) {
+        while let Some(blob) = self.unflushed.pop() {
+            self.begin_flush(blob);
+        }
         ops.append(&mut self.ops);
     }
 
@@ -271,6 +277,7 @@ impl Machine {
         self.is_closing = true;
         self.is_broken = true;
         self.calls.answer_all(error);
+        self.unflushed.clear();
         for (token, _) in self.ops.drain(..) {
             self.out.remove(token.0 as usize);
         }

@@ -19,6 +19,7 @@ use ringbolt_disk::{Op, Outcome};
 
 use crate::blob::Answer;
 use crate::blob::calls::CallKey;
+use crate::blob::direct::Direct;
 use crate::blob::failure;
 use crate::blob::file::{Blob, Uncached};
 use crate::blob::flush::Flush;
@@ -411,6 +412,7 @@ impl Machine {
             key: Arc::clone(&key),
             file: prepared.file,
             uncached: Uncached::Unknown,
+            direct: Direct::default(),
             data_at: prepared.header.layout.data_at(),
             version: prepared.header.version,
             size: prepared.size,
