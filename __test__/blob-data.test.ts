@@ -28,6 +28,29 @@ test('reads_and_writes_of_two_handles_run_side_by_side', async () => {
   expect([one.size, other.size]).toEqual([50_000, 50_000])
 })
 
+test('reads_of_one_tick_go_before_what_is_asked_behind_them', async () => {
+  // Goal: reads that travel together are each answered with their own bytes, and are calls like others: what comes behind
+  // them in the same tick neither overtakes them nor lets them be forgotten. Method: counts around those that go at once.
+  const store = await blobStore()
+  const data = pattern(64 * 1024)
+  for (const count of [1, 15, 16, 17, 100]) {
+    const [one, other] = await Promise.all([store.open('p', 'one'), store.open('p', 'other')])
+    await Promise.all([one.write(0, data), other.write(1, data)])
+    const blobs = [one, other] as const
+    const before = store.stats().reads
+    const reads = Array.from({ length: count }, (_, index) =>
+      (blobs[index % 2] as typeof one).read(index * 600 + (index % 2), 600, { dontCache: true }),
+    )
+    const { pending, reads: answered } = store.stats()
+    expect(pending + answered - before).toBe(count)
+    const closed = [one.close(), other.close()]
+    const last = count === 100 ? store.close() : undefined
+    for (const [index, read] of (await Promise.all(reads)).entries())
+      expect(data.subarray(index * 600, (index + 1) * 600).equals(read)).toBe(true)
+    await Promise.all([...closed, last])
+  }
+})
+
 test('ten_mebibytes_go_in_and_out', async () => {
   const blob = await newBlob()
   const data = pattern(10 * MiB)

@@ -6,6 +6,9 @@ import { isInstalled } from '../scripts/run.mjs'
 
 export const hasFio = () => isInstalled('fio', '--version')
 
+/** A duration for fio. It takes whole numbers only, and reads a fraction as no limit at all. */
+export const inMilliseconds = seconds => `${Math.round(seconds * 1000)}ms`
+
 /** Run one job; what fio says about it. */
 export function fio(args) {
   const { status, stdout, stderr } = spawnSync(

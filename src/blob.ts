@@ -90,8 +90,7 @@ export class Blob implements BlobName, Dependent {
 
   /** Into memory that nobody has seen, nor sees before the answer: it is lent to the kernel. */
   #ask<T>(offset: number, into: Buffer, cached: boolean, outcome: Uint8Array | (() => T)): Promise<T> {
-    const { store } = this
-    return store.ask(id => native.readBlob(store.id, id, this.#number, offset, into, cached), outcome)
+    return this.store.read(this.#number, offset, into, cached, outcome)
   }
 
   async readMany(

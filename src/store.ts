@@ -24,6 +24,14 @@ const news = new Uint32Array(1024)
 const newsBytes = Buffer.from(news.buffer)
 const isRich = 2 ** 31
 
+/** So many reads of one tick are handed over at once. More than that do not wait for its end: the disk can begin. */
+const readsAtOnce = 16
+/** For each: the blob's number, the offset, the call's number, and whether the page cache is used. */
+const planWords = 4
+
+// As it was when the package was loaded: see `log.ts`.
+const { nextTick } = process
+
 /** Values of the first word that `takeFinished` writes. */
 const State = { opening: 0, open: 1, failed: 2, closed: 3 } as const
 
@@ -32,6 +40,8 @@ export interface Dependent {
   beforeStoreEnds(): void
 }
 
+let tickEnds: (store: Store) => void
+
 export class Store implements Watcher {
   readonly directory: string
   /** The store's number on the other side. */
@@ -39,6 +49,11 @@ export class Store implements Watcher {
   /** Open blobs. Never what the user holds of them. */
   readonly dependents: Set<Dependent> = new Set()
   readonly #calls = new Calls()
+  /** Reads of this tick that were not handed over yet: the memory of each, and what `readBlobs` is to know of it. */
+  #reads: Buffer[] = []
+  readonly #plan = new Float64Array(planWords * readsAtOnce)
+  readonly #planBytes = Buffer.from(this.#plan.buffer)
+  #isTickAwaited = false
   /** How to make an answer of what core says, by the number of the call, where it says more than "done". */
   readonly #makers = new Map<number, (answer: NativeBlobAnswer) => Outcome>()
 
@@ -98,6 +113,7 @@ export class Store implements Watcher {
   }
 
   stats(): NativeBlobStats {
+    this.#sendReads()
     const stats = this.#lastStats ?? native.storeStats(this.id)
     return {
       ...stats,
@@ -126,9 +142,47 @@ export class Store implements Watcher {
     return new Promise<T>((resolve, reject) => {
       const id = this.#calls.add(resolve, reject, outcome)
       if (!this.#holds) this.#hold()
+      this.#sendReads()
       // An exception is our mistake: the number is lost then, since it may yet be answered.
       ask(id)
     })
+  }
+
+  /**
+   * Begin a read into memory that nobody has seen, nor sees before the answer: it is lent to the kernel. Those of one
+   * tick are handed over together; whatever else is asked comes behind those before it.
+   */
+  read<T>(blob: number, offset: number, into: Buffer, cached: boolean, outcome: Outcome): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const id = this.#calls.add(resolve, reject, outcome)
+      if (!this.#holds) this.#hold()
+      const at = planWords * this.#reads.push(into)
+      this.#plan[at - 4] = blob
+      this.#plan[at - 3] = offset
+      this.#plan[at - 2] = id
+      this.#plan[at - 1] = cached ? 1 : 0
+      if (this.#reads.length === readsAtOnce) this.#sendReads()
+      else if (!this.#isTickAwaited) {
+        this.#isTickAwaited = true
+        nextTick(tickEnds, this)
+      }
+    })
+  }
+
+  /** Hand over the reads of this tick. */
+  #sendReads(): void {
+    const reads = this.#reads
+    if (reads.length === 0) return
+    // A new list: an exception is our mistake, and the numbers are lost then.
+    this.#reads = []
+    native.readBlobs(this.id, this.#planBytes, reads)
+  }
+
+  static {
+    tickEnds = store => {
+      store.#isTickAwaited = false
+      store.#sendReads()
+    }
   }
 
   /** The same where the answer says more than "done". */
@@ -142,6 +196,7 @@ export class Store implements Watcher {
   /** Numbers for several calls at once; each settles with one of these, in order. */
   begin(settles: readonly Settle<Uint8Array>[], outcomes: readonly Uint8Array[]): number[] {
     if (!this.#holds) this.#hold()
+    this.#sendReads()
     return settles.map(({ resolve, reject }, index) => this.#calls.add(resolve, reject, outcomes[index]))
   }
 
@@ -156,6 +211,7 @@ export class Store implements Watcher {
     hurry()
     // First: an idle store may be gone the moment it is told to close.
     const closed = this.#beginToClose()
+    this.#sendReads()
     native.closeStore(this.id)
     this.#hold()
     return closed

@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 
 import { isOurs } from '../contenders/index.mjs'
-import { fio, hasFio } from '../fio.mjs'
+import { fio, hasFio, inMilliseconds } from '../fio.mjs'
 
 export const name = 'appends'
 export const what = 'durable appends: awaited, so many outstanding; and by enqueue with one durable()'
@@ -49,8 +49,8 @@ function limit(directory, bytes, outstanding, { seconds }) {
     `--iodepth=${outstanding}`,
     '--sync=dsync',
     '--time_based',
-    `--runtime=${seconds}`,
-    '--ramp_time=0.3',
+    `--runtime=${inMilliseconds(seconds)}`,
+    `--ramp_time=${inMilliseconds(0.3)}`,
   ])
   return { rate: job.write.iops }
 }

@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 
 import { dropCache, prepareCache } from '../conditions.mjs'
-import { fio, hasFio } from '../fio.mjs'
+import { fio, hasFio, inMilliseconds } from '../fio.mjs'
 import { blobFile, fill, HEADER_BYTES, WARM_UP_SECONDS, WORKS } from '../loads/blob.mjs'
 import { measure } from '../rounds.mjs'
 
@@ -70,8 +70,8 @@ function fioRate(path, work, { size, seconds, outstanding }) {
     `--bs=${work.bytes}`,
     `--iodepth=${outstanding}`,
     '--time_based',
-    `--runtime=${seconds}`,
-    `--ramp_time=${WARM_UP_SECONDS}`,
+    `--runtime=${inMilliseconds(seconds)}`,
+    `--ramp_time=${inMilliseconds(WARM_UP_SECONDS)}`,
     '--norandommap',
     '--overwrite=1',
     ...work.fio,

@@ -111,6 +111,16 @@ impl Buffer {
         }
     }
 
+    /// Set the length, to be overwritten: what is added reads as whatever was there before.
+    ///
+    /// # Panics
+    /// Where `len` is above the capacity.
+    pub fn resize_stale(&mut self, len: usize) {
+        assert!(len <= self.capacity, "a buffer of {} bytes cannot hold {len}", self.capacity);
+        // All of the capacity is initialised.
+        self.len = len;
+    }
+
     /// Append zeros up to the next grain.
     pub fn pad_to_grain(&mut self) {
         self.resize(self.len.next_multiple_of(GRAIN));
@@ -156,13 +166,24 @@ impl fmt::Debug for Buffer {
 }
 
 /// Buffers that were used before. Fresh memory costs page faults, which show in a log that writes hundreds of
-/// megabytes a second. Keeps at most [`Pool::KEPT`] buffers of at most [`Pool::CAPACITY_MAX`] bytes each.
+/// megabytes a second. Keeps at most [`Pool::KEPT`] buffers of at most [`Pool::CAPACITY_MAX`] bytes each, and
+/// [`Pool::KEPT_SMALL`] of one grain: of those there may be as many as a store has reads at the disk.
 #[derive(Debug, Default)]
-pub struct Pool(Mutex<Vec<Buffer>>);
+pub struct Pool(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    large: Vec<Buffer>,
+    /// Of one grain, all alike, so that none is looked for.
+    small: Vec<Buffer>,
+}
 
 impl Pool {
     /// How many buffers are kept.
     pub const KEPT: usize = 16;
+
+    /// How many of one grain are kept besides: a megabyte.
+    pub const KEPT_SMALL: usize = 256;
 
     /// Larger ones are given back to the system.
     pub const CAPACITY_MAX: usize = 1 << 20;
@@ -170,11 +191,17 @@ impl Pool {
     /// An empty buffer with room for `capacity` bytes: the smallest kept one that fits, else a new one.
     pub fn take(&self, capacity: usize) -> Buffer {
         let mut kept = self.lock();
-        let best = (0..kept.len())
-            .filter(|&index| kept[index].capacity() >= capacity)
-            .min_by_key(|&index| kept[index].capacity());
+        if capacity <= GRAIN
+            && let Some(buffer) = kept.small.pop()
+        {
+            return buffer;
+        }
+        let large = &mut kept.large;
+        let best = (0..large.len())
+            .filter(|&index| capacity > GRAIN && large[index].capacity() >= capacity)
+            .min_by_key(|&index| large[index].capacity());
         if let Some(index) = best {
-            return kept.swap_remove(index);
+            return large.swap_remove(index);
         }
         drop(kept);
         Buffer::with_capacity(capacity)
@@ -183,14 +210,20 @@ impl Pool {
     /// Take a buffer back. One that is lent goes back to its lender instead.
     pub fn give(&self, mut buffer: Buffer) {
         buffer.clear();
+        if buffer.is_lent() || buffer.capacity() > Self::CAPACITY_MAX {
+            return;
+        }
         let mut kept = self.lock();
-        if !buffer.is_lent() && buffer.capacity() <= Self::CAPACITY_MAX && kept.len() < Self::KEPT {
+        let is_small = buffer.capacity() == GRAIN;
+        let (kept, most) =
+            if is_small { (&mut kept.small, Self::KEPT_SMALL) } else { (&mut kept.large, Self::KEPT) };
+        if kept.len() < most {
             kept.push(buffer);
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Buffer>> {
-        // A panic elsewhere while the list was held leaves a list of whole buffers: nothing to repair.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        // A panic elsewhere while the lists were held leaves lists of whole buffers: nothing to repair.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -238,7 +271,9 @@ mod tests {
         let pool = Pool::default();
         pool.give(buffer);
         assert_eq!(std::sync::Arc::strong_count(&ended), 1);
-        assert!(pool.lock().is_empty());
+        let kept = pool.lock();
+        assert!(kept.large.is_empty() && kept.small.is_empty());
+        drop(kept);
         assert_eq!((&memory[..4], memory[99]), (&b"abc\x07"[..], 7));
     }
 
@@ -249,11 +284,17 @@ mod tests {
         pool.give(Buffer::with_capacity(8 * 1024));
         assert_eq!(pool.take(5000).capacity(), 8 * 1024);
         assert_eq!(pool.take(5000).capacity(), 64 * 1024);
-        for _ in 0..2 * Pool::KEPT {
+        for _ in 0..2 * Pool::KEPT_SMALL {
             pool.give(Buffer::with_capacity(1));
+            pool.give(Buffer::with_capacity(2 * GRAIN));
         }
-        assert_eq!(pool.lock().len(), Pool::KEPT);
         pool.give(Buffer::with_capacity(Pool::CAPACITY_MAX + 1));
-        assert_eq!(pool.lock().len(), Pool::KEPT);
+        let kept = |pool: &Pool| {
+            let kept = pool.lock();
+            (kept.large.len(), kept.small.len())
+        };
+        assert_eq!(kept(&pool), (Pool::KEPT, Pool::KEPT_SMALL));
+        assert_eq!(pool.take(GRAIN).capacity(), GRAIN);
+        assert_eq!(kept(&pool), (Pool::KEPT, Pool::KEPT_SMALL - 1));
     }
 }

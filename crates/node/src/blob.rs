@@ -175,25 +175,29 @@ pub fn read_blob_now(store: u32, blob: u32, offset: f64, mut into: BufferSlice<'
     with_store(store, |open| open.core().read_now(blob, whole(offset), &mut into))
 }
 
-/// Fill `into`, which nobody else may have seen, nor may see before this is answered.
+/// Fill several buffers, which nobody else may have seen, nor may see before each is answered. `plan` has four doubles
+/// for each: the blob's number, the offset, the id, and whether the page cache is used.
 #[napi]
-pub fn read_blob(
+pub fn read_blobs(
     env: Env,
     store: u32,
-    id: u32,
-    blob: u32,
-    offset: f64,
-    mut into: BufferSlice<'_>,
-    cached: bool,
+    plan: BufferSlice<'_>,
+    mut buffers: Vec<BufferSlice<'_>>,
 ) -> napi::Result<()> {
     with_store(store, |open| {
-        let request = open.reading(env, id, blob, whole(offset), &mut into, cached)?;
-        open.core().request(id, request);
+        let (words, _) = plan.as_chunks::<{ size_of::<f64>() }>();
+        let mut requests = Vec::with_capacity(buffers.len());
+        for (read, into) in words.chunks_exact(4).zip(&mut buffers) {
+            let [blob, offset, id, cached] = [0, 1, 2, 3].map(|place| whole(f64::from_ne_bytes(read[place])));
+            let (blob, id) = (blob as u32, id as u32);
+            requests.push((id, open.reading(env, id, blob, offset, into, cached != 0)?));
+        }
+        open.core().request_all(requests);
         Ok(())
     })?
 }
 
-/// The same for several buffers. `plan` has two doubles for each: its offset and its id. The first `in_place` of them
+/// Fill several buffers from one blob. `plan` has two doubles for each: its offset and its id. The first `in_place` of them
 /// are first tried as `readBlobNow` does; the id of each that this filled becomes -1 and is not answered.
 #[napi]
 pub fn read_blob_many(

@@ -138,7 +138,8 @@ impl Machine {
                 let end = (at + read.length as u64).next_multiple_of(grain);
                 let skip = (at - start) as usize;
                 let mut buffer = self.pool.take((end - start) as usize);
-                buffer.resize((end - start) as usize);
+                // What the read does not fill nobody is given.
+                buffer.resize_stale((end - start) as usize);
                 let op = Op::Read { file: file.clone(), at: start, buffer };
                 self.submit(Pending::Data(DataOp::ReadUncached { read, target, skip }), op);
             }
