@@ -152,7 +152,7 @@ test('append_sync_without_space_is_refused_and_the_log_works_on', async context 
 
 test('batches_hold_what_read_yields', async () => {
   await using wal = await Wal.open(temporary())
-  for (let index = 0; index < 60_000; index += 1) wal.enqueue(bytes(`record ${index}`))
+  for (let index = 0; index < 60_000; index += 1) wal.enqueue(bytes(`record ${index} ${'x'.repeat(30)}`))
   await wal.durable()
   const batches = await collect(wal.readBatches({ from: 100, to: 59_000 }))
   expect(batches.length).toBeGreaterThan(1)
