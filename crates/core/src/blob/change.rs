@@ -1,7 +1,8 @@
 //! Changes of a blob's bytes, made many at a time by one job: plain calls on a helper thread.
 //!
 //! Not through the ring: the page cache is written by a thread that may wait, whichever way it is asked to. The ring would
-//! hand each write to a thread of the kernel's, and tell of each by itself.
+//! hand each write to a thread of the kernel's, and tell of each by itself. What passes by the page cache does go through
+//! it: see [`crate::blob::direct`].
 
 use std::collections::VecDeque;
 

@@ -28,11 +28,11 @@ pub(crate) fn in_partition(error: &Error, partition: &str) -> Error {
     error.clone().with(|details| details.partition = Some(partition.to_owned()))
 }
 
-/// A flush of this blob failed before.
+/// A flush of this blob failed before, or a write of it may still land.
 pub(crate) fn poisoned(key: &Key, first: &Error) -> Error {
     let message = format!(
-        "a flush of the blob {key} failed before, so what was written may be lost: remove it, or open the store again \
-         and check it ({first})"
+        "a flush of the blob {key} failed before, or the end of a write was not heard of, so what was written may be \
+         lost: remove it, or open the store again and check it ({first})"
     );
     about(&Error::new(Code::BlobPoisoned, message).because(first), key)
 }

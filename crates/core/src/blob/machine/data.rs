@@ -1,7 +1,6 @@
 //! What is done to the bytes of open blobs: reads, changes, flushes, and the end of a handle.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use ringbolt_disk::{Access, Buffer, Create, Errno, File, GRAIN, Op, OpenOptions, Outcome, WriteMode};
 
@@ -11,9 +10,8 @@ use crate::blob::failure;
 use crate::blob::file::{Blob, Uncached};
 use crate::blob::machine::names::Left;
 use crate::blob::machine::{Machine, Pending, Slot, job_result};
-use crate::blob::names::Key;
 use crate::blob::{Answer, OFFSET_MAX};
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::planted::{self, Bug};
 
 /// What an operation on an open blob is for.
@@ -32,8 +30,6 @@ pub(crate) enum DataOp {
     /// The job that opens the file once more, past the page cache.
     OpenUncached {
         blob: usize,
-        /// The blob's own: when the job ends, the blob may be gone, and another have its place.
-        key: Arc<Key>,
         slot: Slot<Result<Option<Opened>>>,
     },
     /// A write past the page cache.
@@ -150,8 +146,8 @@ impl Machine {
     fn open_uncached(&mut self, blob: usize, waiting: Vec<UncachedRead>) {
         let open = &mut self.blobs[blob];
         open.uncached = Uncached::Opening(waiting);
-        let (key, path, file) = (Arc::clone(&open.key), open.path.clone(), open.file.clone());
-        let pending = |slot| Pending::Data(DataOp::OpenUncached { blob, key, slot });
+        let (path, file) = (open.path.clone(), open.file.clone());
+        let pending = |slot| Pending::Data(DataOp::OpenUncached { blob, slot });
         let is_lock_skipped = planted::is(Bug::DirectUnlocked);
         self.job(pending, move |fs| {
             let options = OpenOptions { access: Access::ReadWrite, create: Create::Never, direct: true };
@@ -167,9 +163,8 @@ impl Machine {
         });
     }
 
-    fn on_uncached_opened(&mut self, blob: usize, key: &Arc<Key>, opened: Option<Opened>) {
-        // Nobody may have waited for it, and the blob be closed.
-        let Some(open) = self.blobs.get_mut(blob).filter(|open| Arc::ptr_eq(&open.key, key)) else { return };
+    fn on_uncached_opened(&mut self, blob: usize, opened: Option<Opened>) {
+        let open = &mut self.blobs[blob];
         let found = match opened {
             Some(Opened { file, is_locked, written }) => {
                 open.direct.found_written(written);
@@ -182,6 +177,8 @@ impl Machine {
         for read in waiting {
             self.read_uncached(read);
         }
+        // Nobody may have waited for it, and every handle be closed.
+        self.settle_blob(blob);
     }
 
     /// `count` bytes of those asked for are in the caller's memory. An engine that broke down keeps that: the kernel may
@@ -320,10 +317,18 @@ impl Machine {
     ) {
         let open = &mut self.blobs[blob];
         open.direct.end(number);
-        // An engine that broke down keeps the memory.
-        let what = What::Write { offset, buffer: buffer.unwrap_or_else(|| Buffer::with_capacity(0)) };
         // Also where it failed: some of it may have been made.
         open.flush.changed();
+        let Some(buffer) = buffer else {
+            // An engine that broke down: the kernel may still have it, and write it over what comes after.
+            let lost = || failure::bug("a write succeeded and its memory did not come back");
+            let failed = |error| failure::of_blob(Code::BlobWriteFailed, "writing", &open.key, error);
+            let error = written.err().map_or_else(lost, failed).with(|details| details.offset = Some(offset));
+            let refused = self.poison(blob, &error);
+            self.answer(call, Err(error));
+            return self.answer_all(refused);
+        };
+        let what = What::Write { offset, buffer };
         let answer = match (written, &open.failure) {
             (Ok(()), None) if planted::is(Bug::DirectBeforeFlush) => Some(Ok(Answer::Done)),
             (Ok(()), None) => {
@@ -398,9 +403,7 @@ impl Machine {
             open.flush.begin_anyway();
             self.flush_ended(blob, flushed);
         }
-        for (call, result) in answers {
-            self.answer(call, result);
-        }
+        self.answer_all(answers);
         self.begin_changes(blob);
         self.begin_flush(blob);
     }
@@ -447,18 +450,30 @@ impl Machine {
             }
             Err(error) => failure::of_blob(Code::BlobSyncFailed, "flushing", &open.key, error),
         };
-        if !planted::is(Bug::ForgetFailedFlush) {
-            open.failure = Some(error.clone());
-        }
-        let poisoned = failure::poisoned(&open.key, &error);
         let failed = open.flush.failed();
-        let mut refused = open.flush.give_up();
-        refused.extend(open.changes.drain(..).map(|change| change.call));
+        let refused = self.poison(blob, &error);
         for call in failed {
             self.answer(call, Err(error.clone()));
         }
-        for call in refused {
-            self.answer(call, Err(poisoned.clone()));
+        self.answer_all(refused);
+    }
+
+    /// A blob takes no more changes, for this reason. Takes out the calls that wait, with what they are to be answered: not
+    /// here, as the last answer may be the end of the blob.
+    fn poison(&mut self, blob: usize, error: &Error) -> Vec<(CallKey, Result<Answer>)> {
+        let open = &mut self.blobs[blob];
+        if !planted::is(Bug::ForgetFailedFlush) {
+            open.failure.get_or_insert_with(|| error.clone());
+        }
+        let poisoned = failure::poisoned(&open.key, error);
+        let waiting =
+            open.flush.give_up().into_iter().chain(open.changes.drain(..).map(|change| change.call));
+        waiting.map(|call| (call, Err(poisoned.clone()))).collect()
+    }
+
+    fn answer_all(&mut self, answers: Vec<(CallKey, Result<Answer>)>) {
+        for (call, result) in answers {
+            self.answer(call, result);
         }
     }
 
@@ -471,21 +486,28 @@ impl Machine {
             return;
         }
         let gone = self.handles.remove(handle);
-        let blob = &mut self.blobs[gone.blob];
-        blob.handles -= 1;
-        if blob.handles == 0 {
-            let Blob { key, flush, failure, is_named, .. } = self.blobs.remove(gone.blob);
-            if is_named {
-                self.named.remove(&key);
-                if let Some(failure) = failure {
-                    self.left.insert(key, Left::Failed(failure));
-                } else if !flush.is_clean() {
-                    self.leave_unflushed(key);
-                }
-            }
-        }
+        self.blobs[gone.blob].handles -= 1;
+        self.settle_blob(gone.blob);
         if let Some(call) = gone.closing {
             self.answer(call, Ok(Answer::Done));
+        }
+    }
+
+    /// A blob that no handle is left of goes. Not while a job opens its file once more, which holds the file and with it the
+    /// lock: whoever opens the blob meanwhile would find it locked, and gets a handle of this one.
+    fn settle_blob(&mut self, blob: usize) {
+        let open = &self.blobs[blob];
+        if open.handles > 0 || matches!(open.uncached, Uncached::Opening(_)) {
+            return;
+        }
+        let Blob { key, flush, failure, is_named, .. } = self.blobs.remove(blob);
+        if is_named {
+            self.named.remove(&key);
+            if let Some(failure) = failure {
+                self.left.insert(key, Left::Failed(failure));
+            } else if !flush.is_clean() {
+                self.leave_unflushed(key);
+            }
         }
     }
 
@@ -509,9 +531,9 @@ impl Machine {
                 }
                 self.on_read(read, Some(target), count);
             }
-            DataOp::OpenUncached { blob, key, slot } => {
+            DataOp::OpenUncached { blob, slot } => {
                 let opened = job_result(&slot, outcome).unwrap_or(None);
-                self.on_uncached_opened(blob, &key, opened);
+                self.on_uncached_opened(blob, opened);
             }
             DataOp::Direct(write) => self.on_direct(write, buffer, outcome.map(drop)),
             DataOp::Change { blob, slot } => {
