@@ -91,7 +91,10 @@ export interface BlobReadOptions {
 /** Options of a write. */
 export interface BlobWriteOptions {
   /**
-   * Resolve once these bytes are durable. Says nothing about bytes written before: see {@link BlobHandle.sync}.
+   * Resolve once these bytes are durable. Says nothing about bytes written before: see {@link BlobHandle.sync}. Where
+   * several such writes are under way at a time, whole pages (4096 bytes, at a multiple of them) that were written before
+   * go past the page cache, side by side: the fastest way. They are not in the page cache then, so that the next read of
+   * them goes to the disk.
    *
    * @defaultValue false
    */

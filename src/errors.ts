@@ -198,7 +198,7 @@ export class WalError extends RingboltError {
  * | `ERR_BLOB_READ_FAILED` | nothing was read: `errno`, `syscall`, `offset` |
  * | `ERR_BLOB_WRITE_FAILED` | `errno`, `syscall`, `offset`, and `bytesDone` of them are written |
  * | `ERR_BLOB_RESIZE_FAILED`, `ERR_BLOB_SYNC_FAILED` | `errno`, `syscall` |
- * | `ERR_BLOB_POISONED` | a flush of this blob failed before: `cause`; see `BlobHandle.sync` |
+ * | `ERR_BLOB_POISONED` | a flush of this blob failed before, or the end of a write was not heard of: `cause`; see `BlobHandle.sync` |
  * | `ERR_BLOB_CLOSED` | called after the handle's `close()` |
  * | `ERR_BLOB_STORE_CLOSED` | called after the store's `close()` |
  * | `ERR_BLOB_STORE_LOCKED` | somebody else has the store open: `pid` |

@@ -87,7 +87,7 @@ codes! {
     BlobResizeFailed = "ERR_BLOB_RESIZE_FAILED",
     /// A flush failed: what it was to make durable may be lost.
     BlobSyncFailed = "ERR_BLOB_SYNC_FAILED",
-    /// A flush of this blob failed before.
+    /// A flush of this blob failed before, or the end of a write was not heard of.
     BlobPoisoned = "ERR_BLOB_POISONED",
     /// The handle was closed.
     BlobClosed = "ERR_BLOB_CLOSED",
