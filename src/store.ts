@@ -40,8 +40,6 @@ export interface Dependent {
   beforeStoreEnds(): void
 }
 
-let tickEnds: (store: Store) => void
-
 export class Store implements Watcher {
   readonly directory: string
   /** The store's number on the other side. */
@@ -164,7 +162,7 @@ export class Store implements Watcher {
       if (this.#reads.length === readsAtOnce) this.#sendReads()
       else if (!this.#isTickAwaited) {
         this.#isTickAwaited = true
-        nextTick(tickEnds, this)
+        nextTick(endTick, this)
       }
     })
   }
@@ -178,11 +176,10 @@ export class Store implements Watcher {
     native.readBlobs(this.id, this.#planBytes, reads)
   }
 
-  static {
-    tickEnds = store => {
-      store.#isTickAwaited = false
-      store.#sendReads()
-    }
+  /** The end of the tick: hand over what was asked in it. */
+  endTick(): void {
+    this.#isTickAwaited = false
+    this.#sendReads()
   }
 
   /** The same where the answer says more than "done". */
@@ -294,3 +291,6 @@ export class Store implements Watcher {
     letLoopGo()
   }
 }
+
+// One function for all: a closure a tick would be garbage a tick.
+const endTick = (store: Store): void => store.endTick()

@@ -107,8 +107,8 @@ impl Request {
         }
     }
 
-    /// Whether it is a read, or a write of as much past the page cache: those end soon, where a flush may take a disk's whole
-    /// cache to end.
+    /// Whether it is a read, or a plain write past the page cache. These end soon; a flush may take a disk's whole cache to
+    /// end.
     pub(super) fn is_brief(&self) -> bool {
         match self.action {
             Action::Read { .. } => true,

@@ -1,6 +1,6 @@
 //! What goes to the disk: frames, the seal of a full segment, flushes.
 
-use ringbolt_disk::{Buffer, GRAIN, Op, Time, WriteMode};
+use ringbolt_disk::{Buffer, GRAIN, Op, Pool, Time, WriteMode};
 
 use super::requests::Held;
 use super::{
@@ -17,8 +17,8 @@ use crate::wal::segment::Segment;
 /// A batch up to this size, with nothing else in flight, may be written here and now by a blocking call: the
 /// wake-ups that an overlapped write costs are longer than what could overlap. From here on a disk is kept busy by one
 /// write alone (durable writes of 1 MiB a second, two at a time ÷ one: 1.1, of 4 KiB: 1.8; ext4 on virtio, Linux 6.18).
-/// Only a record that is longer makes a batch that is.
-const ALONE_BYTES_MAX: u64 = 1 << 20;
+/// Only a run that is longer makes a batch that is.
+const ALONE_BYTES_MAX: u64 = Pool::CAPACITY_MAX as u64;
 
 impl Log {
     pub(super) fn next_write(&mut self, now: Time, wall_clock: u64, queue_is_empty: bool) -> Option<Step> {
