@@ -9,6 +9,7 @@ import { measure } from './rounds.mjs'
 
 export class Context {
   #probes = new Map()
+  #lasting = []
 
   /** @param options As the command line says, `directory` and `contenders` among them. */
   constructor(options) {
@@ -33,10 +34,28 @@ export class Context {
 
   /** Measure, in a process of its own and a fresh directory, once what was written before is on the disk. */
   fresh(request, parent) {
-    return this.within(directory => {
-      spawnSync('sync', ['-f', directory])
-      return measure({ seconds: this.options.seconds, ...request, directory })
-    }, parent)
+    return this.within(directory => this.#settled({ ...request, directory }), parent)
+  }
+
+  #settled(request) {
+    spawnSync('sync', ['-f', request.directory])
+    return measure({ seconds: this.options.seconds, ...request })
+  }
+
+  /**
+   * The same, but the directory stays until {@link removeLasting}: for what makes thousands of files. ext4 without a journal
+   * gives nobody an inode that was freed within the last minute, and looks at each of them for every file that is made; so
+   * who comes next would be charged with the removal.
+   */
+  lasting(request) {
+    const directory = mkdtempSync(join(this.options.directory, 'run-'))
+    this.#lasting.push(directory)
+    return this.#settled({ ...request, directory })
+  }
+
+  /** At the end of everything. */
+  removeLasting() {
+    for (const directory of this.#lasting.splice(0)) rmSync(directory, { recursive: true, force: true })
   }
 
   /** What a contender answers when it is opened: `{ lacks }` where it cannot be had. */

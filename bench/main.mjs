@@ -209,8 +209,13 @@ else {
   const ours = OURS.filter(name => options.contenders.includes(name))
   if (ours.length === 0 || !options.contenders.some(name => !isOurs(name)))
     console.error('without one of ours and one of the others there are no ratios')
+  const context = new Context(options)
   const reports = []
-  for (const name of options.suites) reports.push(await runSuite(name, new Context(options), conditions))
+  try {
+    for (const name of options.suites) reports.push(await runSuite(name, context, conditions))
+  } finally {
+    context.removeLasting()
+  }
   if (options.json)
     process.stdout.write(`${JSON.stringify(reports.length === 1 ? reports[0] : reports, null, 2)}\n`)
 }

@@ -55,9 +55,9 @@ export async function* blobCase(context, directory, { work: name, outstanding })
 /** New blobs, each written once and made durable with its name. */
 export async function blobCreateCase(context, { outstanding }) {
   const request = { load: 'blob-create', outstanding, bytes: CREATE_BYTES }
-  const entrants = await context.blobEntrants(backend => context.fresh({ ...request, backend }))
+  const entrants = await context.blobEntrants(backend => context.lasting({ ...request, backend }))
   if (context.hasPeers)
-    entrants.push({ name: 'node:fs', kind: 'peer', measure: () => context.fresh(request) })
+    entrants.push({ name: 'node:fs', kind: 'peer', measure: () => context.lasting(request) })
   return { operation: 'blob-create', params: { outstanding, bytes: CREATE_BYTES }, shows: SHOWS, entrants }
 }
 
