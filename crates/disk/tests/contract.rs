@@ -155,6 +155,36 @@ fn reads_are_short_only_at_the_end_of_the_file(disk: Disk, dir: &Path) {
     }
 }
 
+fn a_read_ahead_gives_what_a_read_would(disk: Disk, dir: &Path) {
+    let (fs, _) = build(disk);
+    for direct in [false, true] {
+        let path = dir.join(format!("direct={direct}"));
+        let file = fs.open(&path, NEW.with_direct(direct)).unwrap();
+        let bytes = pattern(1, 3 * GRAIN);
+        fs.write_at(&file, 0, &Buffer::copy_of(&bytes)).unwrap();
+        fs.set_len(&file, 10_000).unwrap();
+        for (at, skip, expected) in [(0, 0, 2 * GRAIN), (GRAIN, GRAIN, 10_000 - GRAIN), (3 * GRAIN, GRAIN, 0)]
+        {
+            let mut buffer = Buffer::with_capacity(4 * GRAIN);
+            buffer.resize(skip + 2 * GRAIN);
+            buffer[..skip].fill(7);
+            let address = buffer.as_ptr();
+            let ahead = fs.read_ahead(&file, at as u64, buffer, skip);
+            let (buffer, read) = ahead.wait(&*fs);
+            assert_eq!((buffer.as_ptr(), buffer.len()), (address, skip + 2 * GRAIN), "the same memory");
+            assert_eq!(read.unwrap(), expected, "{at}");
+            assert!(buffer[..skip].iter().all(|&byte| byte == 7), "what lies before is untouched");
+            assert!(buffer[skip..skip + expected] == bytes[at..at + expected], "{at}, direct={direct}");
+        }
+        let (buffer, read) = fs.read_ahead(&file, u64::MAX - 8191, Buffer::zeroed(GRAIN), 0).wait(&*fs);
+        assert_eq!((buffer.len(), read.unwrap_err().errno), (GRAIN, Errno::INVAL.raw_os_error()));
+        // Nobody waits for this one, and the file goes first.
+        let forgotten = fs.read_ahead(&file, 0, Buffer::zeroed(2 * GRAIN), 0);
+        drop(file);
+        drop(forgotten);
+    }
+}
+
 fn owned_buffers_come_back_unchanged_from_a_write(disk: Disk, dir: &Path) {
     let (fs, mut driver) = build(disk);
     let file = fs.open(&dir.join("file"), NEW).unwrap();
@@ -893,6 +923,7 @@ suite! {
     write_then_read_gives_the_same_bytes
     cached_files_take_any_offset_and_length
     cold_reads_take_any_offset_and_length_on_direct_files
+    a_read_ahead_gives_what_a_read_would
     reads_are_short_only_at_the_end_of_the_file
     owned_buffers_come_back_unchanged_from_a_write
     each_of_many_operations_in_flight_ends_once_with_its_token

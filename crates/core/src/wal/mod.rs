@@ -62,6 +62,7 @@ mod stats;
 mod survey;
 pub mod verify;
 mod walk;
+mod window;
 
 pub use handle::{
     Answer, Check, Format, Handle, Listener, Opened, Options, Phase, Records, Recovery, Refusal, Request,

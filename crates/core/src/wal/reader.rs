@@ -25,8 +25,9 @@ use crate::format::frame::{HEADER_BYTES, Held, Kind, RECORD_PREFIX_BYTES};
 use crate::format::head::Head;
 use crate::format::{GRAIN, Refusal, segment_name};
 use crate::wal::handle::Opened;
-use crate::wal::scan::{self, Chain, Finding, READER_WINDOW_BYTES, Window};
+use crate::wal::scan::{self, Chain, Finding};
 use crate::wal::survey::{MISSING, Survey};
+use crate::wal::window::{Rest, Window};
 
 /// A writer that makes progress all the time could keep a reader in doubt. After so many looks it is told.
 const LOOKS_MAX: u32 = 16;
@@ -65,6 +66,7 @@ pub fn read(
         reach: Reach::Whole { head, end: None },
         place: None,
         window: None,
+        rest: None,
         fs,
     }))
 }
@@ -87,6 +89,8 @@ pub struct Reader {
     place: Option<(u64, u64)>,
     /// The segment that was read last, still open.
     window: Option<(u64, Window)>,
+    /// What is left of the window of the segment before.
+    rest: Option<Rest>,
 }
 
 /// How far there must be records.
@@ -200,6 +204,7 @@ impl Reader {
             reach: Reach::Durable,
             place: None,
             window: None,
+            rest: None,
         }
     }
 
@@ -282,7 +287,7 @@ impl Reader {
         };
         let mut window = match self.window.take() {
             Some((open, window)) if open == segment => window,
-            _ => self.open(segment)?,
+            _ => self.open(segment)?.following(self.rest.take()),
         };
         let held = match self.chain.look(&*self.fs, &mut window, segment, offset)? {
             Finding::Frame(held) => held,
@@ -306,6 +311,7 @@ impl Reader {
         self.collect(&mut window, (segment, offset), &held, chunk)?;
         self.chain.pass(&held);
         self.place = Some(if held.header.kind == Kind::Seal {
+            self.rest = Some(window.close());
             (segment + 1, GRAIN)
         } else {
             self.window = Some((segment, window));
@@ -449,7 +455,7 @@ impl Reader {
                 match Window::open(&*self.fs, &survey.path(segment), found.bytes, self.direct) {
                     // Gone since its header was read: as if it had not been there.
                     Err(error) if error.is_not_found() => Err(self.damaged(segment, 0, MISSING)),
-                    opened => Ok(opened?.reading_at_most(READER_WINDOW_BYTES)),
+                    opened => opened,
                 }
             }
             Err(refusal @ Refusal::Unsupported { .. }) => {

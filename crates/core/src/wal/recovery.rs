@@ -30,9 +30,10 @@ use crate::planted::{self, Bug};
 use crate::wal::directory::{Directory, opening};
 use crate::wal::handle::{Options, Recovery, TornAt};
 use crate::wal::log::{Held, Policy, Start};
-use crate::wal::scan::{Chain, Extent, Finding, Found, Progress, Scan, Window};
+use crate::wal::scan::{Chain, Extent, Finding, Found, Progress, Scan};
 use crate::wal::segment::{Maker, Segment};
 use crate::wal::survey::Survey;
+use crate::wal::window::Window;
 use crate::wal::{head, lock};
 
 /// Torn bytes are copied and frames written again through a buffer of at most this size.

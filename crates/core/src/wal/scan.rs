@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use ringbolt_disk::{Buffer, File, Fs, OpenOptions};
+use ringbolt_disk::Fs;
 
 use crate::error::{Code, Error, Result};
 use crate::format::frame::{HEADER_BYTES, Header, Held, Kind, Place};
@@ -11,93 +11,12 @@ use crate::format::head::Head;
 use crate::format::{GRAIN, LogId, Refusal, segment_name};
 use crate::planted::{self, Bug};
 use crate::wal::handle::Check;
-
-/// How much is read at once at most. Nothing reads ahead, so each read costs a whole latency: 4 MiB at a time a scan was
-/// 1.2 times as fast as with 1 MiB (ext4 on virtio, past the page cache).
-const WINDOW_BYTES: u64 = 4 << 20;
-
-/// The same for readers: what they hand on is used while the next is read, so that a longer wait would show.
-pub(crate) const READER_WINDOW_BYTES: u64 = 1 << 20;
-
-/// How much is read first: who only wants to know how a segment begins asks for no more. Each read after it is four
-/// times as large, up to the most.
-const WINDOW_BYTES_FIRST: u64 = 16 << 10;
+use crate::wal::window::Window;
 
 pub(crate) static ZEROS: [u8; GRAIN as usize] = [0; GRAIN as usize];
 
 /// Calls with the bytes read so far and in all. An error ends the reading: nobody waits for it any more.
 pub(crate) type Progress<'a> = &'a dyn Fn(u64, u64) -> Result<()>;
-
-/// A segment's file, read through a window. Bytes missing at its end read as zeros, up to the segment's size.
-///
-/// It reads past the page cache where the log writes past it. What the cache shows need not be on the disk (rule
-/// 6), and a direct write drops the cached pages around it: judged through the cache, a frame could be there
-/// at the scan and gone when it is to be written again.
-pub(crate) struct Window {
-    file: File,
-    /// The segment's size, from its header.
-    bytes: u64,
-    start: u64,
-    held: Buffer,
-    /// How much the next read takes.
-    wanted: u64,
-    /// How much a read takes at most.
-    most: u64,
-}
-
-impl Window {
-    pub(crate) fn open(fs: &dyn Fs, path: &Path, bytes: u64, direct: bool) -> Result<Self> {
-        let file = fs
-            .open(path, OpenOptions::READ.with_direct(direct))
-            .map_err(|error| Error::io("reading the log", error))?;
-        let held = Buffer::with_capacity(0);
-        Ok(Self { file, bytes, start: 0, held, wanted: WINDOW_BYTES_FIRST, most: WINDOW_BYTES })
-    }
-
-    /// The same, reading so much at once at most.
-    pub(crate) fn reading_at_most(self, most: u64) -> Self {
-        Self { most, ..self }
-    }
-
-    /// The `len` bytes at `at`, both within the segment.
-    pub(crate) fn get(&mut self, fs: &dyn Fs, at: u64, len: usize) -> Result<&[u8]> {
-        let end = at + len as u64;
-        assert!(end <= self.bytes, "only what lies in the segment is asked for");
-        if at < self.start || end > self.start + self.held.len() as u64 {
-            self.move_to(fs, at, end)?;
-        }
-        let from = (at - self.start) as usize;
-        Ok(&self.held[from..from + len])
-    }
-
-    /// Read anew what was read before: it has changed since.
-    pub(crate) fn forget(&mut self) {
-        self.held.clear();
-        self.wanted = WINDOW_BYTES_FIRST;
-    }
-
-    /// Hold whole grains from the one of `at` on, up to `end` at least.
-    fn move_to(&mut self, fs: &dyn Fs, at: u64, end: u64) -> Result<()> {
-        let start = at / GRAIN * GRAIN;
-        let wanted = end.max((start + self.wanted).min(self.bytes)).next_multiple_of(GRAIN) - start;
-        self.wanted = (self.wanted * 4).min(self.most);
-        if wanted as usize > self.held.capacity() {
-            self.held = Buffer::with_capacity(wanted as usize);
-        }
-        self.held.clear();
-        self.held.resize(wanted as usize);
-        self.start = start;
-        let read = fs.read_at(&self.file, start, &mut self.held);
-        if let Err(error) = read
-            && !planted::is(Bug::ReadErrorEndsLog)
-        {
-            // Never taken for the end of the log.
-            self.held.clear();
-            return Err(Error::io("reading the log", error));
-        }
-        Ok(())
-    }
-}
 
 /// What the next frame must follow.
 #[derive(Clone, Debug)]
@@ -144,7 +63,7 @@ impl Chain {
                 "a leftover of incarnation {found}, expected {expected} or later"
             )));
         }
-        match self.check(&held, offset, window.bytes) {
+        match self.check(&held, offset, window.bytes()) {
             Ok(()) => {}
             Err(refusal @ Refusal::Unsupported { .. }) => return Ok(Finding::Unsupported(refusal)),
             Err(refusal) => return Ok(Finding::Damage(refusal.to_string())),
@@ -176,7 +95,7 @@ impl Chain {
         number: u64,
         offset: u64,
     ) -> Result<Option<Held>> {
-        if offset + GRAIN > window.bytes {
+        if offset + GRAIN > window.bytes() {
             return Ok(None);
         }
         let place = Place { log_id: &self.log_id, segment: number, offset };
@@ -296,9 +215,10 @@ impl LogFiles<'_> {
         let mut unproven = Vec::new();
         let mut passed = 0;
         let mut last = start;
+        let mut rest = None;
         loop {
             let segment = segments[last];
-            let mut window = self.window(last)?;
+            let mut window = self.window(last)?.following(rest);
             let mut tail = GRAIN;
             let finding = loop {
                 progress(passed + tail, total)?;
@@ -332,6 +252,7 @@ impl LogFiles<'_> {
                 let previous_crc = chain.previous_crc.unwrap_or(0);
                 return Ok(Scan { last, tail, next_lsn, previous_crc, first_lsns, unproven, torn });
             }
+            rest = Some(window.close());
             passed += segment.bytes;
             last += 1;
             if last == segments.len() {
@@ -456,8 +377,9 @@ impl LogFiles<'_> {
     ) -> Result<Behind> {
         let mut behind = Behind::default();
         let mut chain = chain.clone();
+        let mut rest = None;
         for (later, segment) in self.segments.iter().enumerate().skip(index) {
-            let mut window = self.window(later)?;
+            let mut window = self.window(later)?.following(rest);
             let from = if later == index { at } else { GRAIN };
             let mut torn_to = from;
             let mut offset = from;
@@ -490,6 +412,7 @@ impl LogFiles<'_> {
             if torn_to > from {
                 behind.torn.push(Extent { segment: *segment, from, to: torn_to });
             }
+            rest = Some(window.close());
         }
         Ok(behind)
     }

@@ -11,7 +11,8 @@ use crate::format::head::Head;
 use crate::format::segment::{self, SEGMENT_HEADER_BYTES};
 use crate::format::{GRAIN, HEAD_NAME, LogId, Refusal, frame, parse_segment_name, segment_name};
 use crate::wal::head;
-use crate::wal::scan::{Found, LogFiles, Window, ZEROS, damaged, unsupported_at};
+use crate::wal::scan::{Found, LogFiles, ZEROS, damaged, unsupported_at};
+use crate::wal::window::Window;
 
 /// The directory of a log.
 #[derive(Clone, Copy)]

@@ -14,8 +14,8 @@ use crate::wal::walk::{Place, Step, Walk};
 
 /// Check every byte of a log and report what there is, what is damaged, and what an open would cut. Takes no lock and
 /// changes nothing; a log that is being written is checked up to its last whole frame. `progress` is called with the
-/// bytes read so far and in all, and may end it by an error. Takes a segment's largest frame of memory at the most,
-/// and what the damaged places take that it lists.
+/// bytes read so far and in all, and may end it by an error. Takes some megabytes of memory, or two of a segment's largest
+/// frames where that is more, and what the damaged places take that it lists.
 ///
 /// # Errors
 /// `ERR_WAL_NOT_FOUND`, `ERR_WAL_IO`, and what `progress` answers. Damage is no error: the report names it.

@@ -27,8 +27,9 @@ use crate::format::frame::{HEADER_BYTES, Held, Kind};
 use crate::format::head::{Head, State};
 use crate::format::{GRAIN, LogId, Refusal};
 use crate::wal::report::{Damage, Torn};
-use crate::wal::scan::{Chain, Finding, Found, Window};
+use crate::wal::scan::{Chain, Finding, Found};
 use crate::wal::survey::{MISSING, Survey};
+use crate::wal::window::Window;
 
 /// How often files may go while they are looked at.
 const RETRIES_MAX: u32 = 1000;
@@ -277,7 +278,10 @@ impl Walk {
         }
         let Some(found) = self.found(number) else { return Ok(false) };
         match Window::open(&*self.fs, &self.survey().path(number), found.bytes, true) {
-            Ok(window) => self.window = Some((number, window)),
+            Ok(window) => {
+                let rest = self.window.take().map(|(_, before)| before.close());
+                self.window = Some((number, window.following(rest)));
+            }
             // Gone since it was listed.
             Err(error) if error.is_not_found() => return Ok(false),
             Err(error) => return Err(error),

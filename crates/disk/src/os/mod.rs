@@ -24,7 +24,9 @@ use self::linux as system;
 #[cfg(windows)]
 use self::windows as system;
 use crate::transfer::{Transfer, is_in_range};
-use crate::{Buffer, Entry, EntryKind, Errno, Error, File, FileKind, Fs, GRAIN, OpenOptions, Result, Time};
+use crate::{
+    Buffer, Entry, EntryKind, Errno, Error, File, FileKind, Fs, GRAIN, OpenOptions, ReadAhead, Result, Time,
+};
 
 #[cfg(target_os = "macos")]
 mod apple;
@@ -214,6 +216,10 @@ impl Fs for OsFs {
             && at.is_multiple_of(grain)
             && into.len().is_multiple_of(GRAIN);
         if file.direct && !aligned { file.read_bounced(at, into) } else { file.read_aligned(at, into) }
+    }
+
+    fn read_ahead(&self, file: &File, at: u64, buffer: Buffer, skip: usize) -> ReadAhead {
+        ReadAhead::begun(*self, file, at, buffer, skip)
     }
 
     fn read_cached(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize> {

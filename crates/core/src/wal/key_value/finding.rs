@@ -5,7 +5,7 @@ use ringbolt_disk::Fs;
 use crate::error::Result;
 use crate::format::Refusal;
 use crate::format::entry::{self, Entry, MAGIC, MAGIC_AT, RECORD_BYTES_MIN};
-use crate::wal::scan::Window;
+use crate::wal::window::Window;
 
 /// What there is at a place where a record is due.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use crate::format::log_file_name;
 use crate::format::synced::Synced;
 use crate::wal::handle::{Opened, Sequences};
 use crate::wal::reader::{Chunk, Source};
-use crate::wal::scan::{READER_WINDOW_BYTES, Window};
+use crate::wal::window::Window;
 
 /// Reads the records of a range of LSNs. Blocks; belongs on a thread of its own. Independent of its handle's life.
 pub(crate) struct Reader {
@@ -149,7 +149,7 @@ impl Reader {
             Err(error) => return Err(reading(error)),
         };
         match Window::open(&*self.fs, &path, bytes, false) {
-            Ok(window) => Ok(Some((bytes, window.reading_at_most(READER_WINDOW_BYTES)))),
+            Ok(window) => Ok(Some((bytes, window))),
             // Truncated away between the two.
             Err(error) if self.fs.stat(&path).map_err(reading)?.is_some() => Err(error),
             Err(_) => Ok(None),
@@ -169,8 +169,10 @@ impl Reader {
             }
             let (len, mut window) = match self.window.take() {
                 Some((open, len, window)) if open == number => (len, window),
-                _ => match self.open(number)? {
-                    Some(opened) => opened,
+                before => match self.open(number)? {
+                    Some((len, window)) => {
+                        (len, window.following(before.map(|(_, _, window)| window.close())))
+                    }
                     None => return Err(self.missing(number)?),
                 },
             };

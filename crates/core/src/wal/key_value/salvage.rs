@@ -13,7 +13,7 @@ use super::scan::{LogFile, LogFiles, is_truncated_away};
 use crate::error::{Error, Result};
 use crate::wal::handle::Sequences;
 use crate::wal::reader::{Chunk, Source};
-use crate::wal::scan::Window;
+use crate::wal::window::Window;
 
 /// The intact records of a log. As a [`Source`] it yields chunks of consecutive LSNs: between two chunks there may be a
 /// gap. Blocks; belongs on a thread of its own.

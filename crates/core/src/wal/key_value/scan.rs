@@ -15,7 +15,8 @@ use crate::format::synced::Synced;
 use crate::planted::{self, Bug};
 use crate::wal::batch::ENTRIES_BYTES_MAX;
 use crate::wal::handle::{Check, Sequences};
-use crate::wal::scan::{Progress, Window};
+use crate::wal::scan::Progress;
+use crate::wal::window::Window;
 
 /// Between two calls of `progress`.
 const PROGRESS_BYTES: u64 = 1 << 20;
@@ -119,8 +120,9 @@ impl<'a> LogFiles<'a> {
         let total = self.files[start..].iter().map(|file| file.bytes).sum();
         let (mut passed, mut told) = (0, 0);
         let mut unsynced = None;
+        let mut rest = None;
         for index in start..self.files.len() {
-            let mut window = self.window(index)?;
+            let mut window = self.window(index)?.following(rest);
             let mut offset = 0;
             due = due.or(self.first_due(index));
             loop {
@@ -148,6 +150,7 @@ impl<'a> LogFiles<'a> {
                     finding => return Err(self.refused(index, offset, finding)),
                 }
             }
+            rest = Some(window.close());
             passed += self.files[index].bytes;
         }
         let last = self.files.len() - 1;

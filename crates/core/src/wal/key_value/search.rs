@@ -7,7 +7,7 @@ use super::finding::{Finding, record};
 use super::scan::LogFiles;
 use crate::error::Result;
 use crate::format::entry::{self, BODY_BYTES_MIN, Entry, HEAD_BYTES, MAGIC, MAGIC_AT, RECORD_BYTES_MIN};
-use crate::wal::scan::Window;
+use crate::wal::window::Window;
 
 /// Where a record's sequence stands.
 const SEQUENCE_AT: usize = MAGIC_AT + MAGIC.len();

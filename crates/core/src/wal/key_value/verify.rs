@@ -95,9 +95,10 @@ impl Check {
         let (mut passed, mut told) = (0, 0);
         // Whether the newest damage goes on until the next record.
         let (mut due, mut is_lost) = (None, false);
+        let mut rest = None;
         for index in 0..files.files.len() {
             let file = files.files[index];
-            let mut window = files.window(index)?;
+            let mut window = files.window(index)?.following(rest);
             let (mut offset, records_before) = (0, self.records);
             due = due.or(files.first_due(index));
             loop {
@@ -156,6 +157,7 @@ impl Check {
                 let first_lsn = due.map_or_else(|| self.next_lsn(), |due| due + 1);
                 self.damaged(file.number, file.bytes, (first_lsn, first_lsn), reason);
             }
+            rest = Some(window.close());
             self.segments += u64::from(self.records > records_before || index + 1 == files.files.len());
             passed += file.bytes;
         }
