@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use ringbolt_core::wal::{Handle, Records, Run, SyncMode};
+use ringbolt_core::wal::{Handle, Options, Records, Run, SyncMode};
 use ringbolt_disk::sim::Sim;
 use ringbolt_disk::{Op, WriteMode};
 
@@ -110,7 +110,16 @@ fn overlapping_frames_are_not_written_alone() {
 
 /// Append with somebody always waiting behind, on a disk whose lone write takes so long; how frames were sent.
 fn modes_with_more_waiting(alone: impl Fn(usize) -> Duration + Send + Sync + 'static) -> Vec<WriteMode> {
-    const FRAMES: usize = 1500;
+    modes_of_frames(1500, b"a record", options(), alone)
+}
+
+/// The same of so many frames of one record each.
+fn modes_of_frames(
+    frames: usize,
+    record: &'static [u8],
+    options: Options,
+    alone: impl Fn(usize) -> Duration + Send + Sync + 'static,
+) -> Vec<WriteMode> {
     let sim = Sim::new(1);
     sim.set_cheap_dsync(false);
     sim.set_step_micros_max(1);
@@ -118,8 +127,8 @@ fn modes_with_more_waiting(alone: impl Fn(usize) -> Duration + Send + Sync + 'st
     let slot = Arc::new(OnceLock::<Weak<Handle>>::new());
     let modes = Arc::new(Mutex::new(Vec::new()));
     let (seen, clock, submitting) = (modes.clone(), sim.fs(), slot.clone());
-    let submit = |handle: &Handle, lsn: u64| {
-        let records = Records::Apart(&[b"a record"]);
+    let submit = move |handle: &Handle, lsn: u64| {
+        let records = Records::Apart(&[record]);
         handle.submit(Run { epoch: 0, first_lsn: lsn, records, durable: true }).expect("is taken");
     };
     let disk = on_submit(&sim, move |op| {
@@ -132,11 +141,11 @@ fn modes_with_more_waiting(alone: impl Fn(usize) -> Duration + Send + Sync + 'st
         let handle = submitting.get().and_then(Weak::upgrade).expect("the log is open");
         submit(&handle, seen.len() as u64 + 1);
     });
-    let mut log = Log::open_on(disk, options(), |_| {}).expect("opens");
+    let mut log = Log::open_on(disk, options, |_| {}).expect("opens");
     slot.set(Arc::downgrade(&log.handle)).expect("set once");
     log.turn(10);
     submit(&log.handle, 1);
-    log.turn_until(|status| status.durable_lsn >= FRAMES as u64);
+    log.turn_until(|status| status.durable_lsn >= frames as u64);
     let modes = modes.lock().expect("nobody panics");
     modes.clone()
 }
@@ -154,6 +163,17 @@ fn on_a_slow_disk_batches_overlap_while_more_wait_behind() {
     let modes = modes_with_more_waiting(|_| Duration::from_millis(2));
     let alone = modes.iter().filter(|mode| **mode == WriteMode::Alone).count();
     assert!((2..50).contains(&alone), "{alone} of {}: {modes:?}", modes.len());
+}
+
+#[test]
+fn a_frame_that_takes_long_because_it_is_large_does_not_make_the_disk_slow() {
+    // Goal: what a write takes beyond the transfer of its bytes is what another could overlap with.
+    const RECORD: &[u8] = &[7; 500_000];
+    let options = Options { segment_bytes: 64 << 20, ..options() };
+    let modes = modes_of_frames(100, RECORD, options.clone(), |_| Duration::from_micros(700));
+    assert!(!modes.contains(&WriteMode::Plain), "{modes:?}");
+    let modes = modes_of_frames(100, RECORD, options, |_| Duration::from_millis(3));
+    assert!(modes.contains(&WriteMode::Plain), "that is more than its transfer: {modes:?}");
 }
 
 #[test]

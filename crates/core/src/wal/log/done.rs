@@ -1,5 +1,7 @@
 //! What comes back from the disk, and how far the watermarks move for it.
 
+use std::time::Duration;
+
 use ringbolt_disk::{Done, Outcome, Pool, Time, Token, WriteMode};
 
 use super::{ALONE_TIME_COUNTED, FrameState, Log};
@@ -46,7 +48,10 @@ impl Log {
         let frame = &mut self.frames[index];
         let FrameState::Writing(mode) = frame.state else { unreachable!("a write completes once") };
         if mode == WriteMode::Alone {
-            let took = now.since(frame.written_at).min(ALONE_TIME_COUNTED);
+            // While bytes move the disk has enough to do: a large frame that takes long does not make it a slow disk. At a
+            // gigabyte a second, which is about what the one took where this was measured.
+            let transfer = Duration::from_nanos(frame.record_bytes);
+            let took = now.since(frame.written_at).saturating_sub(transfer).min(ALONE_TIME_COUNTED);
             self.alone_time = (self.alone_time * 7 + took) / 8;
         }
         frame.written_at = now;

@@ -39,8 +39,9 @@ pub(crate) const DEPTH: usize = 4;
 /// blocks nothing can overlap, so without this rule writing alone would fulfil itself on a slow disk.
 const ALONE_AFTER: u32 = 2;
 
-/// Where a batch that goes alone takes less than this, what waits behind it does not wait for long: to overlap the two
-/// would cost both of them more, in system calls and wakes (a batch alone: 100 to 250 µs; ext4 on virtio, Linux 6.18).
+/// Where a batch that goes alone takes less than this, but for the transfer of its bytes, what waits behind it does not wait
+/// for long: to overlap the two would cost both of them more, in system calls and wakes (a batch alone: 100 to 250 µs; ext4
+/// on virtio, Linux 6.18).
 const ALONE_TIME_MAX: Duration = Duration::from_micros(500);
 
 /// A batch that goes alone counts as this at most: one that takes very long says little about the next.
