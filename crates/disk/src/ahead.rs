@@ -4,41 +4,30 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::{Buffer, File, Fs, Result, job};
 
-/// A read of a file that is under way, or still to be made: see [`Fs::read_ahead`]. Dropped, it waits for its end.
+/// A read of a file that is under way, or still to be made: see [`Fs::read_ahead`]. Dropped, it goes on, and nobody hears of
+/// it: the file is closed, and the memory freed, when it ends.
 #[derive(Debug)]
-pub struct ReadAhead(Option<Stage>);
+pub struct ReadAhead(Stage);
 
-/// The buffer, and how many bytes were read into it.
+/// A buffer, and how many bytes were read into it.
 type Read = (Buffer, Result<usize>);
 
-/// A read that is still to be made.
-type Reading = Box<dyn FnOnce(&dyn Fs) -> Read + Send>;
-
+#[derive(Debug)]
 enum Stage {
     /// By a thread of its own, which owns the file and the buffer, and ends with the read.
     Begun(JoinHandle<Read>),
     /// By whoever waits for it.
-    Later(Reading),
-}
-
-impl std::fmt::Debug for Stage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if matches!(self, Self::Begun(_)) { "Begun" } else { "Later" })
-    }
+    Later { file: File, at: u64, buffer: Buffer, skip: usize },
 }
 
 impl ReadAhead {
     /// Made when it is waited for.
-    pub(crate) fn later(file: &File, at: u64, mut buffer: Buffer, skip: usize) -> Self {
-        let file = file.clone();
-        Self(Some(Stage::Later(Box::new(move |fs| {
-            let read = fs.read_at(&file, at, &mut buffer[skip..]);
-            (buffer, read)
-        }))))
+    pub(crate) fn later(file: &File, at: u64, buffer: Buffer, skip: usize) -> Self {
+        Self(Stage::Later { file: file.clone(), at, buffer, skip })
     }
 
     /// Begun now, by `fs` on a thread of its own: to start that takes a fraction of what a megabyte takes to be read. Where
-    /// none can be had it is made later.
+    /// none can be had it is made later, in memory of its own.
     pub(crate) fn begun(
         fs: impl Fs + 'static,
         file: &File,
@@ -52,29 +41,35 @@ impl ReadAhead {
             (buffer, read)
         };
         match Builder::new().name("ringbolt-ahead".into()).spawn(read) {
-            Ok(thread) => Self(Some(Stage::Begun(thread))),
+            Ok(thread) => Self(Stage::Begun(thread)),
             Err(_) => Self::later(file, at, Buffer::zeroed(len), skip),
         }
     }
 
-    /// The buffer it was given, and how many bytes were read: fewer than were asked for only at the end of the file.
+    /// The buffer, in which the bytes from `skip` on were read, and how many they are: fewer than were asked for only at the
+    /// end of the file. What lies before `skip` is anything.
     ///
     /// # Errors
     /// As [`Fs::read_at`].
-    #[expect(clippy::missing_panics_doc, reason = "it cannot")]
-    pub fn wait(mut self, fs: &dyn Fs) -> (Buffer, Result<usize>) {
-        match self.0.take().expect("it is taken here and by the drop only") {
-            Stage::Begun(thread) => thread.join().expect("its panic was caught"),
-            Stage::Later(read) => read(fs),
+    pub fn wait(self, fs: &dyn Fs) -> (Buffer, Result<usize>) {
+        match self.0 {
+            Stage::Begun(thread) => joined(thread),
+            Stage::Later { file, at, mut buffer, skip } => {
+                let read = fs.read_at(&file, at, &mut buffer[skip..]);
+                (buffer, read)
+            }
+        }
+    }
+
+    /// The buffer alone: what is in it is not wanted any more. Waits for a read that is under way.
+    pub fn into_buffer(self) -> Buffer {
+        match self.0 {
+            Stage::Begun(thread) => joined(thread).0,
+            Stage::Later { buffer, .. } => buffer,
         }
     }
 }
 
-impl Drop for ReadAhead {
-    fn drop(&mut self) {
-        // So that nothing of it goes on behind its owner's back: the file is closed.
-        if let Some(Stage::Begun(thread)) = self.0.take() {
-            let _ = thread.join();
-        }
-    }
+fn joined(thread: JoinHandle<Read>) -> Read {
+    thread.join().expect("its panic was caught")
 }

@@ -367,8 +367,8 @@ pub trait Fs: Send + Sync {
     /// What `pread` answers.
     fn read_at(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize>;
 
-    /// Begin to read what [`Fs::read_at`] would, into `buffer` from its byte `skip` on, and go on meanwhile. For megabytes: a
-    /// disk that has no such way reads when it is waited for.
+    /// Begin to read what [`Fs::read_at`] would, into `buffer` from its byte `skip` on, and return meanwhile. For much at once:
+    /// to begin costs the start of a thread. A disk that has no such way reads when it is waited for.
     fn read_ahead(&self, file: &File, at: u64, buffer: Buffer, skip: usize) -> ReadAhead {
         ReadAhead::later(file, at, buffer, skip)
     }

@@ -8,15 +8,16 @@ use crate::error::{Error, Result};
 use crate::format::GRAIN;
 use crate::planted::{self, Bug};
 
-/// How much is read at once: two of the largest frames that a log writes by default, so that what is read ahead always
-/// holds the rest of the frame before it. 1, 4 and 8 MiB were as fast (ext4 on virtio, past the page cache).
+/// How much is read at once: twice as much as a log puts into a frame of many records, so that what is read ahead holds the
+/// rest of the frame before it. 1, 4 and 8 MiB were as fast (ext4 on virtio, past the page cache).
 const WINDOW_BYTES: u64 = 2 << 20;
 
 /// How much is read first: who only wants to know how a segment begins asks for no more. Each read after it is four
 /// times as large.
 const WINDOW_BYTES_FIRST: u64 = 16 << 10;
 
-/// Room before what is read ahead, for the part of a frame that lies before it.
+/// Room before what is read ahead, for the part of a frame that lies before it. Of larger frames nothing is read ahead: it
+/// would be read twice.
 const ROOM: usize = 1 << 20;
 
 /// A segment's file, read through a window. Bytes missing at its end read as zeros, up to the segment's size.
@@ -42,6 +43,9 @@ pub(crate) struct Window {
     buffer: Buffer,
     /// Being read: what follows.
     ahead: Option<ReadAhead>,
+    /// Whether that is to be forgotten. It is not waited for before something else is read: by then it is over, and who
+    /// forgets may be a thread that must not wait for a disk.
+    is_stale: bool,
     /// Not in use.
     spare: Option<Buffer>,
     /// How much the next read takes.
@@ -68,6 +72,7 @@ impl Window {
             skip: 0,
             buffer: Buffer::with_capacity(0),
             ahead: None,
+            is_stale: false,
             spare: None,
             wanted: WINDOW_BYTES_FIRST,
         })
@@ -76,15 +81,18 @@ impl Window {
     /// The same, with what the window of the file before it left: reading goes on in order.
     pub(crate) fn following(self, rest: Option<Rest>) -> Self {
         match rest {
-            Some(Rest { buffer, spare, wanted }) => Self { buffer, spare, wanted, ..self },
+            Some(Rest { mut buffer, spare, wanted }) => {
+                buffer.clear();
+                Self { buffer, spare, wanted, ..self }
+            }
             None => self,
         }
     }
 
-    /// Let go of the file.
-    pub(crate) fn close(mut self) -> Rest {
-        self.buffer.clear();
-        Rest { buffer: self.buffer, spare: self.spare, wanted: self.wanted }
+    /// Let go of the file, after what is being read of it.
+    pub(crate) fn close(self) -> Rest {
+        let spare = self.ahead.map(ReadAhead::into_buffer).or(self.spare);
+        Rest { buffer: self.buffer, spare, wanted: self.wanted }
     }
 
     /// The size of the segment.
@@ -106,7 +114,7 @@ impl Window {
     /// Read anew what was read before: it has changed since.
     pub(crate) fn forget(&mut self) {
         self.hold_nothing();
-        self.ahead = None;
+        self.is_stale = true;
         self.wanted = WINDOW_BYTES_FIRST;
     }
 
@@ -125,8 +133,7 @@ impl Window {
         let start = at / GRAIN * GRAIN;
         if !self.move_on(fs, start, end)? {
             let wanted = end.max((start + self.wanted).min(self.bytes)).next_multiple_of(GRAIN) - start;
-            // Of frames that are larger than the window nothing is read ahead: it would be read twice.
-            self.wanted = if end - start > WINDOW_BYTES { WINDOW_BYTES_FIRST } else { self.wanted * 4 };
+            self.wanted = if end - start > ROOM as u64 { WINDOW_BYTES_FIRST } else { self.wanted * 4 };
             self.wanted = self.wanted.min(WINDOW_BYTES);
             let mut buffer = std::mem::replace(&mut self.buffer, Buffer::with_capacity(0));
             if wanted as usize > buffer.capacity() {
@@ -142,16 +149,18 @@ impl Window {
 
     /// The same, with what was read ahead. `false` where it is not that.
     fn move_on(&mut self, fs: &dyn Fs, start: u64, end: u64) -> Result<bool> {
+        let is_stale = std::mem::take(&mut self.is_stale);
         let Some(ahead) = self.ahead.take() else { return Ok(false) };
-        let (mut buffer, read) = ahead.wait(fs);
         let next = self.end();
-        let is_next = (self.start..=next).contains(&start)
+        let is_next = !is_stale
+            && (self.start..=next).contains(&start)
             && (next - start) as usize <= ROOM
-            && end <= next + (buffer.len() - ROOM) as u64;
+            && end <= next + self.ahead_len(next) as u64;
         if !is_next {
-            self.spare = Some(buffer);
+            self.spare = Some(ahead.into_buffer());
             return Ok(false);
         }
+        let (mut buffer, read) = ahead.wait(fs);
         let left = &self.buffer[self.skip + (start - self.start) as usize..];
         let skip = ROOM - left.len();
         buffer[skip..ROOM].copy_from_slice(left);
@@ -182,13 +191,18 @@ impl Window {
         Ok(())
     }
 
+    /// How much is read ahead from there on.
+    fn ahead_len(&self, next: u64) -> usize {
+        WINDOW_BYTES.min(self.bytes - next).next_multiple_of(GRAIN) as usize
+    }
+
     /// Begin to read what follows, once that is worth it.
     fn read_ahead(&mut self, fs: &dyn Fs) {
         let next = self.end();
         if self.wanted < WINDOW_BYTES || next >= self.bytes {
             return;
         }
-        let len = WINDOW_BYTES.min(self.bytes - next).next_multiple_of(GRAIN) as usize;
+        let len = self.ahead_len(next);
         let mut buffer = self.spare.take().unwrap_or_else(|| Buffer::with_capacity(0));
         if ROOM + len > buffer.capacity() {
             buffer = Buffer::with_capacity(ROOM + len);

@@ -16,7 +16,7 @@ use crate::format::log_file_name;
 use crate::format::synced::Synced;
 use crate::wal::handle::{Opened, Sequences};
 use crate::wal::reader::{Chunk, Source};
-use crate::wal::window::Window;
+use crate::wal::window::{Rest, Window};
 
 /// Reads the records of a range of LSNs. Blocks; belongs on a thread of its own. Independent of its handle's life.
 pub(crate) struct Reader {
@@ -32,6 +32,8 @@ pub(crate) struct Reader {
     place: (u64, u64),
     /// The file that was read last, still open, and its length then.
     window: Option<(u64, u64, Window)>,
+    /// What is left of the window of the file before.
+    rest: Option<Rest>,
     is_done: bool,
 }
 
@@ -94,7 +96,7 @@ impl Reader {
         end: End,
     ) -> Self {
         let (place, is_done) = ((u64::MAX, 0), from > to);
-        Self { fs, directory, sequences, from, to, end, due: None, place, window: None, is_done }
+        Self { fs, directory, sequences, from, to, end, due: None, place, window: None, rest: None, is_done }
     }
 
     /// Where to begin: the newest file that does not begin above the first LSN asked for, where the sequences rise;
@@ -169,10 +171,8 @@ impl Reader {
             }
             let (len, mut window) = match self.window.take() {
                 Some((open, len, window)) if open == number => (len, window),
-                before => match self.open(number)? {
-                    Some((len, window)) => {
-                        (len, window.following(before.map(|(_, _, window)| window.close())))
-                    }
+                _ => match self.open(number)? {
+                    Some((len, window)) => (len, window.following(self.rest.take())),
                     None => return Err(self.missing(number)?),
                 },
             };
@@ -180,6 +180,7 @@ impl Reader {
             match next {
                 Next::Done => self.is_done = true,
                 Next::Move(number, offset) => {
+                    self.rest = Some(window.close());
                     self.place = (number, offset);
                     continue;
                 }

@@ -49,7 +49,7 @@ impl Log {
         let FrameState::Writing(mode) = frame.state else { unreachable!("a write completes once") };
         if mode == WriteMode::Alone {
             // While bytes move the disk has enough to do: a large frame that takes long does not make it a slow disk. At a
-            // gigabyte a second, which is about what the one took where this was measured.
+            // gigabyte a second, somewhat less than the disk moves where this was measured.
             let transfer = Duration::from_nanos(frame.record_bytes);
             let took = now.since(frame.written_at).saturating_sub(transfer).min(ALONE_TIME_COUNTED);
             self.alone_time = (self.alone_time * 7 + took) / 8;

@@ -18,9 +18,10 @@ fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|index| (index / 4096 * 31 + index / 7) as u8).collect()
 }
 
-/// A file on each disk.
+/// A file on each disk, and another beside it.
 struct Files {
     bytes: Vec<u8>,
+    other: Vec<u8>,
     sim: Sim,
     _real: TempDir,
     places: [(Arc<dyn Fs>, PathBuf); 2],
@@ -29,14 +30,21 @@ struct Files {
 impl Files {
     fn of(len: usize) -> Self {
         let (bytes, sim, real) = (pattern(len), Sim::new(1), TempDir::new().expect("a directory"));
+        let other: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
         sim.make_dir("/log");
         let places = [(sim.fs(), PathBuf::from("/log/file")), (file_system(), real.path().join("file"))];
         for (fs, path) in &places {
-            let file = fs.open(path, NEW).expect("a new file");
-            fs.write_at(&file, 0, &Buffer::copy_of(&bytes)).expect("room for it");
+            for (path, bytes) in [(path, &bytes), (&beside(path), &other)] {
+                let file = fs.open(path, NEW).expect("a new file");
+                fs.write_at(&file, 0, &Buffer::copy_of(bytes)).expect("room for it");
+            }
         }
-        Self { bytes, sim, _real: real, places }
+        Self { bytes, other, sim, _real: real, places }
     }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    path.with_file_name("other")
 }
 
 fn window(fs: &dyn Fs, path: &Path, bytes: usize) -> Window {
@@ -77,7 +85,7 @@ fn frames_of_every_size_are_read_in_order_from_file_to_file() {
     ] {
         for (fs, path) in &files.places {
             let mut rest = None;
-            for bytes in [&files.bytes[..], &files.bytes[..4 * window_bytes]] {
+            for (path, bytes) in [(path, &files.bytes), (&beside(path), &files.other)] {
                 let mut window = window(&**fs, path, bytes.len()).following(rest);
                 // All of the file, in more steps than that takes.
                 let frames = bytes.len() / len.next_multiple_of(grain) + 1;
