@@ -4,6 +4,9 @@
 //!
 //! Bugs below the waist (a short write ignored, a directory never synced) are planted by a lying disk instead.
 
+/// Whether the switch is there. Then what goes by megabytes otherwise goes by kilobytes, so that small logs meet with it.
+pub(crate) const IS_HERE: bool = cfg!(feature = "planted");
+
 /// A mistake that a log, or the blob store, could make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bug {

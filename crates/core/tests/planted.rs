@@ -458,7 +458,7 @@ fn a_truncation_waits_for_the_records_before_it(plant: &dyn Fn(&Sim)) {
 }
 
 fn an_error_of_the_disk_is_not_the_end(plant: &dyn Fn(&Sim)) {
-    // Goal: the first row of the verdict table. Method: the disk cannot read the middle of the log for a while,
+    // Goal: the first row of the verdict table. Method: the disk cannot read the log from its middle on for a while,
     // in which it is opened after a power cut.
     let sim = Sim::new(1);
     let mut log = Log::open(&sim, options()).expect("opens");
@@ -466,7 +466,7 @@ fn an_error_of_the_disk_is_not_the_end(plant: &dyn Fn(&Sim)) {
     log.append_all(&acknowledged);
     let sim = sim.power_cut(1);
     plant(&sim);
-    sim.fail(Fault::new(Call::Read).named(".seg").bytes(2 * GRAIN..3 * GRAIN).forever());
+    sim.fail(Fault::new(Call::Read).named(".seg").bytes(2 * GRAIN..u64::MAX).forever());
     let before = sim.snapshot();
     let error = Log::open(&sim, options()).expect_err("the disk could not read, and it opened");
     assert_eq!((error.code, error.errno), (Code::WalIo, Some(5)), "{error}");

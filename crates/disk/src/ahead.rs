@@ -16,6 +16,9 @@ type Read = (Buffer, Result<usize>);
 enum Stage {
     /// By a thread of its own, which owns the file and the buffer, and ends with the read.
     Begun(JoinHandle<Read>),
+    /// Over.
+    #[cfg(feature = "sim")]
+    Made(Buffer, Result<usize>),
     /// By whoever waits for it.
     Later { file: File, at: u64, buffer: Buffer, skip: usize },
 }
@@ -46,6 +49,12 @@ impl ReadAhead {
         }
     }
 
+    /// Made already.
+    #[cfg(feature = "sim")]
+    pub(crate) fn made(buffer: Buffer, read: Result<usize>) -> Self {
+        Self(Stage::Made(buffer, read))
+    }
+
     /// The buffer, in which the bytes from `skip` on were read, and how many they are: fewer than were asked for only at the
     /// end of the file. What lies before `skip` is anything.
     ///
@@ -54,6 +63,8 @@ impl ReadAhead {
     pub fn wait(self, fs: &dyn Fs) -> (Buffer, Result<usize>) {
         match self.0 {
             Stage::Begun(thread) => joined(thread),
+            #[cfg(feature = "sim")]
+            Stage::Made(buffer, read) => (buffer, read),
             Stage::Later { file, at, mut buffer, skip } => {
                 let read = fs.read_at(&file, at, &mut buffer[skip..]);
                 (buffer, read)
@@ -65,6 +76,8 @@ impl ReadAhead {
     pub fn into_buffer(self) -> Buffer {
         match self.0 {
             Stage::Begun(thread) => joined(thread).0,
+            #[cfg(feature = "sim")]
+            Stage::Made(buffer, _) => buffer,
             Stage::Later { buffer, .. } => buffer,
         }
     }

@@ -10,15 +10,15 @@ use crate::planted::{self, Bug};
 
 /// How much is read at once: twice as much as a log puts into a frame of many records, so that what is read ahead holds the
 /// rest of the frame before it. 1, 4 and 8 MiB were as fast (ext4 on virtio, past the page cache).
-const WINDOW_BYTES: u64 = 2 << 20;
+const WINDOW_BYTES: u64 = if planted::IS_HERE { 4 * GRAIN } else { 2 << 20 };
 
 /// How much is read first: who only wants to know how a segment begins asks for no more. Each read after it is four
 /// times as large.
-const WINDOW_BYTES_FIRST: u64 = 16 << 10;
+const WINDOW_BYTES_FIRST: u64 = if planted::IS_HERE { GRAIN } else { 16 << 10 };
 
 /// Room before what is read ahead, for the part of a frame that lies before it. Of larger frames nothing is read ahead: it
 /// would be read twice.
-const ROOM: usize = 1 << 20;
+const ROOM: usize = if planted::IS_HERE { 2 * GRAIN as usize } else { 1 << 20 };
 
 /// A segment's file, read through a window. Bytes missing at its end read as zeros, up to the segment's size.
 ///
@@ -196,10 +196,10 @@ impl Window {
         WINDOW_BYTES.min(self.bytes - next).next_multiple_of(GRAIN) as usize
     }
 
-    /// Begin to read what follows, once that is worth it.
+    /// Begin to read what follows, once whole windows are read.
     fn read_ahead(&mut self, fs: &dyn Fs) {
         let next = self.end();
-        if self.wanted < WINDOW_BYTES || next >= self.bytes {
+        if self.wanted < WINDOW_BYTES || next - self.start < WINDOW_BYTES || next >= self.bytes {
             return;
         }
         let len = self.ahead_len(next);

@@ -14,7 +14,8 @@ use super::{Shared, SimFile, handle, lock};
 use crate::errno::Errno;
 use crate::transfer::is_in_range;
 use crate::{
-    Access, Buffer, Create, Entry, EntryKind, Error, File, FileKind, Fs, GRAIN, OpenOptions, Result, Time,
+    Access, Buffer, Create, Entry, EntryKind, Error, File, FileKind, Fs, GRAIN, OpenOptions, ReadAhead,
+    Result, Time,
 };
 
 /// The calls of one process.
@@ -126,6 +127,15 @@ impl Fs for SimFs {
             world.read(sim.node, at, into)
         };
         self.on_file("pread", file, read).map_err(|error| error.at(at))
+    }
+
+    /// At once, or not before it is waited for: chance decides.
+    fn read_ahead(&self, file: &File, at: u64, mut buffer: Buffer, skip: usize) -> ReadAhead {
+        if lock(&self.shared).rng.random() {
+            return ReadAhead::later(file, at, buffer, skip);
+        }
+        let read = self.read_at(file, at, &mut buffer[skip..]);
+        ReadAhead::made(buffer, read)
     }
 
     fn read_cached(&self, file: &File, at: u64, into: &mut [u8]) -> Result<usize> {
