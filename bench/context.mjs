@@ -43,19 +43,19 @@ export class Context {
   }
 
   /**
-   * The same, but the directory stays until {@link removeLasting}: for what makes thousands of files. ext4 without a journal
+   * As {@link fresh}, but the directory stays until {@link removeLasting}: for what makes thousands of files. ext4 without a journal
    * gives nobody an inode that was freed within the last minute, and looks at each of them for every file that is made; so
    * who comes next would be charged with the removal.
    */
   lasting(request) {
-    const directory = mkdtempSync(join(this.options.directory, 'run-'))
-    this.#lasting.push(directory)
+    const { directory, remove } = this.kept()
+    this.#lasting.push(remove)
     return this.#settled({ ...request, directory })
   }
 
   /** At the end of everything. */
   removeLasting() {
-    for (const directory of this.#lasting.splice(0)) rmSync(directory, { recursive: true, force: true })
+    for (const remove of this.#lasting.splice(0)) remove()
   }
 
   /** What a contender answers when it is opened: `{ lacks }` where it cannot be had. */

@@ -86,3 +86,25 @@ impl ReadAhead {
 fn joined(thread: JoinHandle<Read>) -> Read {
     thread.join().expect("its panic was caught")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn who_lets_go_of_a_read_does_not_wait_for_it() {
+        // Goal: it may be JavaScript's thread, and the disk may never answer. Method: a read that ends only when it is told
+        // to, afterwards; it hears of that, so it went on.
+        let ((go, told), (done, end)) = (channel(), channel());
+        let read = move || {
+            let heard = told.recv();
+            done.send(heard).expect("the test waits");
+            (Buffer::zeroed(1), Ok(1))
+        };
+        drop(ReadAhead(Stage::Begun(std::thread::spawn(read))));
+        go.send(()).expect("the read is under way");
+        assert_eq!(end.recv(), Ok(Ok(())));
+    }
+}
