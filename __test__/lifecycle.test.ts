@@ -123,6 +123,21 @@ test('an_enqueued_record_is_a_pending_call_until_it_is_written', async () => {
   expect(wal.recovery.records).toBe(10_000)
 })
 
+test('a_program_that_stops_the_clock_does_not_stop_its_appends', async () => {
+  const ended = await child(
+    temporary(),
+    `
+    const wal = await Wal.open(directory)
+    const timers = process.getBuiltinModule('node:timers')
+    for (const name of ['setImmediate', 'setInterval', 'setTimeout']) globalThis[name] = timers[name] = () => {}
+    for (let index = 0; index < 3; index += 1) console.log(await wal.append(Buffer.from('a')))
+    await wal.close()`,
+    [],
+    30_000,
+  )
+  expect(ended).toMatchObject({ code: 0, stdout: '1\n2\n3\n', stderr: '' })
+})
+
 test('a_suspended_read_does_not_keep_the_process_alive', async () => {
   const ended = await child(
     temporary(),

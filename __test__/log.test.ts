@@ -30,6 +30,8 @@ const service = vi.hoisted(() => ({
   /** Microseconds that a write takes while it is idle. */
   idle: -1,
   batchBytesMax: 0,
+  /** Logs there is news of. */
+  news: [] as number[],
   callback: () => {},
 }))
 
@@ -41,7 +43,7 @@ vi.mock('../src/native.js', async original => ({
       return 1
     },
     openWal: () => 7,
-    takeNews: () => [7],
+    takeNews: () => service.news.splice(0),
     poll: (_: number, into: Buffer) => new Float64Array(into.buffer).set(service.status),
     opened: () => ({
       firstLsn: 1,
@@ -116,6 +118,7 @@ function tell(
   epoch = 0,
 ): void {
   service.status = [phase, ended, written, durable, bytes, flushes, epoch]
+  service.news.push(7)
   service.callback()
 }
 
@@ -465,7 +468,7 @@ test('the_loop_is_held_while_somebody_waits_and_no_longer', async () => {
       timer = timers.setInterval(work, delay)
       return timer
     }
-    return { ...timers, setInterval }
+    return { default: { ...timers, setInterval } }
   })
   onTestFinished(() => vi.doUnmock('node:timers'))
   const { Log } = await import('../src/log.js')

@@ -16,6 +16,8 @@ const core = vi.hoisted(() => ({
   failure: null as Failure | null,
   closes: 0,
   released: 0,
+  /** Stores there is news of. */
+  news: [] as number[],
   callback: () => {},
 }))
 
@@ -27,7 +29,7 @@ vi.mock('../src/native.js', async original => ({
       return 1
     },
     openStore: () => 7,
-    takeNews: () => [7],
+    takeNews: () => core.news.splice(0),
     takeFinished: (_: number, into: Buffer) => {
       const words = new Uint32Array(into.buffer)
       words[0] = core.state
@@ -49,7 +51,10 @@ vi.mock('../src/native.js', async original => ({
 }))
 
 const rich = (id: number) => id + 2 ** 31
-const news = () => core.callback()
+const news = () => {
+  core.news.push(7)
+  core.callback()
+}
 
 beforeEach(() => {
   Object.assign(core, { state: 0, finished: [], failure: null, closes: 0, released: 0 })

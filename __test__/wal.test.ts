@@ -246,6 +246,26 @@ test('stats_count_what_happened', async () => {
   expect(wal.stats()).toMatchObject({ appends: 3, records: 4, bytes: 100, inFlight: 0 })
 })
 
+test('a_log_that_is_never_idle_leaves_the_event_loop_its_turns', async () => {
+  await using wal = await Wal.open(temporary())
+  let turns = 0
+  let immediate = setImmediate(function turn() {
+    turns += 1
+    immediate = setImmediate(turn)
+  })
+  const rounds = 100
+  for (let round = 1; round <= rounds; round += 1) {
+    const appended = wal.append(bytes('x'))
+    await new Promise(process.nextTick)
+    // It was handed over by now. What the disk did meanwhile is news as soon as this thread has its next look.
+    while (wal.stats().records < round);
+    await appended
+  }
+  clearImmediate(immediate)
+  // One look may come of the poll and one of an immediate.
+  expect(turns).toBeGreaterThanOrEqual(rounds / 2)
+})
+
 test('rotation_does_not_show', async () => {
   const directory = temporary()
   const options = { segmentBytes: 1024 * 1024 }

@@ -2,8 +2,12 @@
  * What the logs and stores of one JavaScript thread share: the road on which news of them comes in, and the one thing
  * that keeps the event loop alive while somebody waits.
  */
-import { setInterval } from 'node:timers'
+import timers from 'node:timers'
 import { native } from './native.js'
+
+// As they were when the package was loaded: a program that puts a clock of its own in their place, as tests do,
+// must not stop its appends.
+const { setImmediate, setInterval } = timers
 
 /** Somebody who looks at a log or a store when there is news of it. */
 export interface Watcher {
@@ -30,8 +34,15 @@ export function forget(id: number): void {
   watchers.delete(id)
 }
 
+/**
+ * Called when there is news, and then once a turn of the event loop until there is none. What comes while promises
+ * are settled waits for the next turn: timers and sockets have theirs in between, however quick the disk.
+ */
 function takeNews(): void {
-  for (const id of native.takeNews(environment as number)) {
+  const news = native.takeNews(environment as number)
+  if (news.length === 0) return
+  setImmediate(takeNews)
+  for (const id of news) {
     try {
       watchers.get(id)?.look()
     } catch (error) {

@@ -1,17 +1,21 @@
-//! The one road back: a weak threadsafe function, called only if no call is on its way.
+//! The one road back: a weak threadsafe function, called only while JavaScript does not look by itself.
 //!
 //! ```text
 //!   service threads                    JavaScript thread
 //!
 //!   tell(id)   ── news += id
-//!              ── pending? no: call ─▶ callback()
-//!   tell(id)   ── news += id             │ take_news(): pending = no, then news taken out
-//!              ── pending? yes           ▼
-//!                                      look at each log and store, settle its promises
+//!              ── looking? no: call ─▶ callback()
+//!                                       │ take_news(): some. Once more in the next turn of its event loop
+//!   tell(id)   ── news += id            ▼
+//!              ── looking? yes         look at each log and store, settle its promises
+//!                                       │ take_news(): some. And so on, each turn
+//!                                       ▼
+//!                                      take_news(): none, looking = no
 //! ```
 //!
-//! `pending` falls *before* the news are taken out. The other way round one told of in between would wait for
-//! a call that nobody makes; this way round the worst is a call that finds no news.
+//! Node's threadsafe functions make up to a thousand calls in one turn of the event loop where each new one comes
+//! during the last. A log that writes back to back would call as often, and meanwhile no timer ends and no socket is
+//! read: 10 ms and more with 1000 appends outstanding. So there is a call only to begin with.
 //!
 //! The function is weak, so it never keeps the event loop alive: the facade does that, only while something is
 //! outstanding. There is one for each environment, not one for each log or store: then a single cleanup hook,
@@ -19,7 +23,7 @@
 //! opening and closing one costs none. Nor can it keep one alive: it carries numbers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use napi::Status;
 use napi::bindgen_prelude::Function;
@@ -31,24 +35,24 @@ type Call = ThreadsafeFunction<(), (), (), Status, false, true>;
 /// From the services of one environment to its JavaScript.
 pub(crate) struct Road {
     call: Call,
-    /// A call is on its way. Rises in `tell`, falls in `take_news` before the news are read.
-    pending: AtomicBool,
     /// The environment is ending: nobody is called any more.
     closed: AtomicBool,
+    news: Mutex<News>,
+}
+
+#[derive(Debug, Default)]
+struct News {
     /// Logs and stores on which something happened since JavaScript last looked, each once.
-    news: Mutex<Vec<u32>>,
+    ids: Vec<u32>,
+    /// JavaScript was called and has not found nothing since: it will look by itself.
+    is_looking: bool,
 }
 
 impl Road {
-    /// A road to `callback`.
+    /// A road to `callback`, which calls `take_news` once a turn until there is none.
     pub(crate) fn to(callback: &Function<'_, (), ()>) -> napi::Result<Self> {
         let call = callback.build_threadsafe_function().weak::<true>().build()?;
-        Ok(Self {
-            call,
-            pending: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
-            news: Mutex::default(),
-        })
+        Ok(Self { call, closed: AtomicBool::new(false), news: Mutex::default() })
     }
 
     /// Say that there is news of a log or a store. From any thread; does not block.
@@ -56,22 +60,28 @@ impl Road {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        {
-            let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-            if !news.contains(&id) {
-                news.push(id);
+        let was_looking = {
+            let mut news = self.news();
+            if !news.ids.contains(&id) {
+                news.ids.push(id);
             }
-        }
-        if !self.pending.swap(true, Ordering::AcqRel) {
+            std::mem::replace(&mut news.is_looking, true)
+        };
+        if !was_looking {
             // Not taken means that the environment is closing: nobody is left to tell.
             self.call.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
     }
 
-    /// Take out what there is news of.
+    /// Take out what there is news of. Nothing means that the next is told by a call.
     pub(crate) fn take_news(&self) -> Vec<u32> {
-        self.pending.store(false, Ordering::Release);
-        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut news = self.news();
+        news.is_looking = !news.ids.is_empty();
+        std::mem::take(&mut news.ids)
+    }
+
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Call nobody from now on.

@@ -14,7 +14,7 @@
 //!   poll(wal, status) ◀── read watermarks, settle in order ───── │ status                │
 //!        ▲                                                       └──────────┬────────────┘
 //!        │                                                                  │ listener
-//!   callback() ◀── one weak threadsafe call, if none is pending ── Road ◀───┘
+//!   callback() ◀── one weak threadsafe call, to begin with ─────── Road ◀───┘
 //! ```
 //!
 //! * **Down.** Records are collected by JavaScript in a buffer that it alone touches. One call a tick hands
@@ -22,7 +22,8 @@
 //!   functions of this path are free functions over a number: an argument that is an object of a class costs a
 //!   microsecond a call.
 //! * **Back.** Nothing is carried back but "look". Of a log the watermarks say it all, since records settle in order;
-//!   of a store its calls' numbers do. So a thousand completions between two turns of the event loop cost one wake.
+//!   of a store its calls' numbers do. So a thousand completions between two turns of the event loop cost one wake;
+//!   once called, JavaScript looks once a turn until there is no news.
 //! * **Shared memory.** None, but for what a blob is read into: JavaScript's own memory, which the facade hands out
 //!   only when the read is over (see `staging`). So nothing JavaScript does to a buffer can reach the kernel.
 //! * **The end.** Every log and store is closed and its threads joined before its environment is gone, however it ends.

@@ -91,7 +91,8 @@ pub fn create_environment(env: Env, callback: Function<'_, (), ()>) -> napi::Res
     })?
 }
 
-/// The numbers of the logs and stores there is news of.
+/// The numbers of the logs and stores there is news of. To be asked again, a turn of the event loop later, until there
+/// are none: only then is there a call for the next.
 #[napi]
 pub fn take_news(environment: u32) -> napi::Result<Vec<u32>> {
     guard(|| self::environment(environment).road.take_news())
