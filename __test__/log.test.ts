@@ -366,30 +366,38 @@ test('a_service_that_refuses_what_was_checked_poisons_rather_than_shift_the_numb
   expect(service.closes).toBe(1)
 })
 
-test('an_idle_service_gets_records_in_the_middle_of_the_tick_once_they_are_worth_a_write', async () => {
+test('an_idle_service_gets_half_of_what_is_outstanding_in_the_middle_of_the_tick', async () => {
   const log = await opened()
   const append = (count: number) => {
     for (let left = count; left > 0; left -= 1) log.append(record, true).catch(() => {})
   }
-  service.idle = 100
-  append(300)
-  expect(service.runs).toMatchObject([{ firstLsn: 1, count: 256 }])
+  // Nobody knows yet how many more there will be.
+  service.idle = 20
+  append(100)
+  expect(service.runs).toMatchObject([{ firstLsn: 1, count: 64 }])
   service.idle = -1
   append(1000)
   expect(service.runs).toHaveLength(1)
   await tick()
-  expect(service.runs.slice(1)).toMatchObject([{ firstLsn: 257, count: 1044 }])
-  // A disk that takes long is not handed many small writes.
-  service.idle = 1500
-  append(1500)
+  expect(service.runs.slice(1)).toMatchObject([{ firstLsn: 65, count: 1036 }])
+  // As many were outstanding before they settled.
+  tell(open, 0, 1100, 1100, 0)
+  service.idle = 20
+  append(550)
   expect(service.runs).toHaveLength(2)
   append(1)
-  expect(service.runs.slice(2)).toMatchObject([{ firstLsn: 1301, count: 1500 }])
-  // Nor is one that nobody waits for.
+  expect(service.runs.slice(2)).toMatchObject([{ firstLsn: 1101, count: 550 }])
   await tick()
-  service.idle = 0
-  for (let left = 1000; left > 0; left -= 1) log.enqueue(record)
+  // A disk that takes longer than all of them is not handed them in two writes.
+  tell(open, 0, 1651, 1651, 0)
+  service.idle = 1500
+  append(1000)
   expect(service.runs).toHaveLength(4)
+  await tick()
+  // Nor is one that nobody waits for.
+  service.idle = 0
+  for (let left = 5000; left > 0; left -= 1) log.enqueue(record)
+  expect(service.runs).toHaveLength(5)
   await tick()
 })
 
@@ -397,7 +405,7 @@ test('a_failure_met_in_the_middle_of_a_tick_leaves_no_promise_unanswered', async
   const log = await opened()
   service.idle = 0
   service.answer = failure('ERR_WAL_QUEUE_FULL')
-  const staged = Array.from({ length: 256 }, () => caught(log.append(record, true)))
+  const staged = Array.from({ length: 64 }, () => caught(log.append(record, true)))
   expect(await caught(() => log.append(record, true))).toMatchObject({ code: 'ERR_WAL_POISONED' })
   for (const answer of await Promise.all(staged)) {
     expect(answer).toMatchObject({ code: 'ERR_WAL_OUTCOME_UNKNOWN' })
@@ -408,17 +416,21 @@ test('records_handed_over_in_the_middle_of_a_tick_are_refused_with_those_behind_
   const log = await opened()
   service.idle = 0
   const answers = Array.from({ length: 300 }, () => caught(log.append(record, true)))
-  expect(service.runs).toMatchObject([{ firstLsn: 1, count: 256 }])
+  expect(service.runs).toMatchObject([
+    { firstLsn: 1, count: 64 },
+    { firstLsn: 65, count: 64 },
+    { firstLsn: 129, count: 128 },
+  ])
   // It had no space for the first part before it got the second, which it drops: its epoch is over.
   service.refusal = { epoch: 1, fromLsn: 1, failure: full }
   await tick()
-  expect(service.runs.slice(1)).toMatchObject([{ firstLsn: 257, count: 44, epoch: 0 }])
+  expect(service.runs.slice(3)).toMatchObject([{ firstLsn: 257, count: 44, epoch: 0 }])
   tell(open, 0, 0, 0, 0, 0, 1)
   for (const answer of await Promise.all(answers)) expect(answer).toMatchObject({ code: 'ERR_WAL_NO_SPACE' })
   expect(log.queuedBytes).toBe(0)
   log.append(record, true).catch(() => {})
   await tick()
-  expect(service.runs.slice(2)).toMatchObject([{ firstLsn: 1, count: 1, epoch: 1 }])
+  expect(service.runs.slice(4)).toMatchObject([{ firstLsn: 1, count: 1, epoch: 1 }])
 })
 
 test('a_service_found_failed_in_the_middle_of_a_tick_answers_the_whole_tick_with_its_news', async () => {

@@ -37,11 +37,8 @@ import { batchTooLarge, closed, outcomeUnknown, poisoned, queueFull, recordTooLa
  */
 const stagingBytesMax = 512 * 1024
 
-/**
- * Fewer records are not worth a call and a wake of their own. More are, once they took as long as they will be written:
- * else each batch of a slow disk would carry less. With 1000 outstanding this gave 1.2 times as many appends a second.
- */
-const cutCountMin = 256
+/** Fewer records are not worth a call and a wake of their own. */
+const cutCountMin = 64
 /** What this thread makes of them, settling those before included, on a machine like many. */
 const recordsPerMicrosecond = 1
 
@@ -125,6 +122,8 @@ export class Log implements Watcher {
   #submitScheduled = false
   /** With so many records staged it is time to ask whether the service could have them. */
   #cutCount = cutCountMin
+  /** Records outstanding before the last look, which settled many at once: who appends in loops makes as many anew. */
+  #outstandingBefore = 0
   #holds = false
 
   private constructor(request: OpenRequest) {
@@ -283,17 +282,22 @@ export class Log implements Watcher {
   }
 
   /**
-   * Whether to hand over what there is, in the middle of a tick: while the service has nothing to do, so that the disk
-   * works on the first records of a tick as this thread makes the last ones.
+   * Whether to hand over what there is, in the middle of a tick: half of what is outstanding, while the service has
+   * nothing to do, so that the disk works on one half as this thread makes the other, and neither waits. A disk that
+   * takes longer than the making of all of them would carry half as much with each write: there it is not done.
+   * Up to 1.6 times as many appends a second with 256 outstanding, 1.1 to 1.3 with more.
    */
   #isTimeToCut(): boolean {
     const { count, durable } = this.#staging
     if (count < this.#cutCount || !durable) return false
-    const microseconds = native.idle(this.#id)
-    const worthwhile = Math.max(cutCountMin, recordsPerMicrosecond * microseconds)
-    if (microseconds >= 0 && count >= worthwhile) return true
+    const outstanding = Math.max(this.#outstandingBefore, this.#lastLsn - this.#durableLsn)
+    const half = Math.max(cutCountMin, outstanding / 2)
+    if (count >= half) {
+      const microseconds = native.idle(this.#id)
+      if (microseconds >= 0 && outstanding >= recordsPerMicrosecond * microseconds) return true
+    }
     // Not at each record: asking takes as long as a record does.
-    this.#cutCount = Math.max(worthwhile, count + cutCountMin / 4)
+    this.#cutCount = Math.max(half, count + cutCountMin / 2)
     return false
   }
 
@@ -493,6 +497,7 @@ export class Log implements Watcher {
     this.#firstLsn = Math.max(this.#firstLsn, status[Status.firstLsn] as number)
     const writtenLsn = status[Status.writtenLsn] as number
     const durableLsn = status[Status.durableLsn] as number
+    this.#outstandingBefore = this.#lastLsn - this.#durableLsn
     this.#writtenLsn = writtenLsn
     this.#durableLsn = durableLsn
     if (!this.#isBroken) this.#bytesWritten = status[Status.bytesWritten] as number

@@ -423,8 +423,8 @@ impl Handle {
         Ok(())
     }
 
-    /// While the log's service sleeps and has nothing to do: how long a small write takes. Who has gathered records for
-    /// about that long, and has more to come, does well to submit what there is: then the disk works meanwhile.
+    /// While the log's service sleeps and has nothing to do: how long a small write takes. Who is about to make records
+    /// for longer than that does well to submit half of them first: then the disk works meanwhile.
     /// `None` too where that is not known: under [`SyncMode::Fdatasync`], and on a disk that takes milliseconds.
     pub fn idle(&self) -> Option<Duration> {
         self.shared.idle()
