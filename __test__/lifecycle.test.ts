@@ -127,12 +127,33 @@ test('a_program_that_stops_the_clock_does_not_stop_its_appends', async () => {
   const ended = await child(
     temporary(),
     `
-    const wal = await Wal.open(directory)
     const timers = process.getBuiltinModule('node:timers')
     for (const name of ['setImmediate', 'setInterval', 'setTimeout']) globalThis[name] = timers[name] = () => {}
+    const wal = await Wal.open(directory)
     for (let index = 0; index < 3; index += 1) console.log(await wal.append(Buffer.from('a')))
     await wal.close()`,
     [],
+    30_000,
+  )
+  expect(ended).toMatchObject({ code: 0, stdout: '1\n2\n3\n', stderr: '' })
+})
+
+test('nor_does_one_that_stopped_it_before_it_loaded_the_package', async () => {
+  // As @sinonjs/fake-timers does it. The loop is held by somebody else: nothing here can.
+  const stopped = `
+    const timers = process.getBuiltinModule('node:timers')
+    const held = setInterval(() => {}, 1000)
+    globalThis.letGo = () => held.unref()
+    for (const name of ['setImmediate', 'setInterval'])
+      globalThis[name] = timers[name] = Object.assign(() => ({ ref() {}, unref() {} }), { clock: {} })`
+  const ended = await child(
+    temporary(),
+    `
+    const wal = await Wal.open(directory)
+    for (let index = 0; index < 3; index += 1) console.log(await wal.append(Buffer.from('a')))
+    await wal.close()
+    letGo()`,
+    ['--import', `data:text/javascript,${encodeURIComponent(stopped)}`],
     30_000,
   )
   expect(ended).toMatchObject({ code: 0, stdout: '1\n2\n3\n', stderr: '' })

@@ -30,6 +30,8 @@ const service = vi.hoisted(() => ({
   /** Microseconds that a write takes while it is idle. */
   idle: -1,
   batchBytesMax: 0,
+  /** The last LSN of the log that is opened. */
+  recovered: 0,
   /** Logs there is news of. */
   news: [] as number[],
   callback: () => {},
@@ -47,7 +49,7 @@ vi.mock('../src/native.js', async original => ({
     poll: (_: number, into: Buffer) => new Float64Array(into.buffer).set(service.status),
     opened: () => ({
       firstLsn: 1,
-      lastLsn: 0,
+      lastLsn: service.recovered,
       recordBytesMax: 16 * 1024 * 1024,
       batchBytesMax: service.batchBytesMax,
     }),
@@ -104,6 +106,7 @@ beforeEach(() => {
     answer: null,
     idle: -1,
     batchBytesMax: 32 * 1024 * 1024,
+    recovered: 0,
   })
 })
 
@@ -382,7 +385,7 @@ test('an_idle_service_gets_half_of_what_is_outstanding_in_the_middle_of_the_tick
   expect(service.runs.slice(1)).toMatchObject([{ firstLsn: 65, count: 1036 }])
   // As many were outstanding before they settled.
   tell(open, 0, 1100, 1100, 0)
-  service.idle = 20
+  service.idle = 800
   append(550)
   expect(service.runs).toHaveLength(2)
   append(1)
@@ -398,6 +401,17 @@ test('an_idle_service_gets_half_of_what_is_outstanding_in_the_middle_of_the_tick
   service.idle = 0
   for (let left = 5000; left > 0; left -= 1) log.enqueue(record)
   expect(service.runs).toHaveLength(5)
+  await tick()
+})
+
+test('what_a_log_recovered_is_not_outstanding', async () => {
+  service.recovered = 1_000_000
+  const opening = Log.open(openRequest('/log', {}))
+  tell(open, 0, 1_000_000, 1_000_000, 0)
+  const log = await opening
+  service.idle = 20
+  for (let left = 100; left > 0; left -= 1) log.append(record, true).catch(() => {})
+  expect(service.runs).toMatchObject([{ firstLsn: 1_000_001, count: 64 }])
   await tick()
 })
 

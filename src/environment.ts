@@ -6,8 +6,10 @@ import timers from 'node:timers'
 import { native } from './native.js'
 
 // As they were when the package was loaded: a program that puts a clock of its own in their place, as tests do,
-// must not stop its appends.
+// must not stop its appends. Where it did so before, the package `@sinonjs/fake-timers` is known by `clock`, and news are
+// heard until there is none: timers and sockets may wait, but not the appends.
 const { setImmediate, setInterval } = timers
+const later: (work: () => void) => void = 'clock' in setImmediate ? process.nextTick : setImmediate
 
 /** Somebody who looks at a log or a store when there is news of it. */
 export interface Watcher {
@@ -35,13 +37,13 @@ export function forget(id: number): void {
 }
 
 /**
- * Called when there is news, and then once a turn of the event loop until there is none. What comes while promises
- * are settled waits for the next turn: timers and sockets have theirs in between, however quick the disk.
+ * Called when there is news, and from then on by itself, once a turn of the event loop until there is none. What comes
+ * while promises are settled waits for the next turn: timers and sockets have theirs in between, however quick the disk.
  */
 function takeNews(): void {
   const news = native.takeNews(environment as number)
   if (news.length === 0) return
-  setImmediate(takeNews)
+  later(takeNews)
   for (const id of news) {
     try {
       watchers.get(id)?.look()

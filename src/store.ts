@@ -4,7 +4,7 @@
  * ```text
  *  ask ─▶ a number in `calls` ─▶ one native call ═══════════════▶ core
  *                                                                  │
- *  look ◀══ one call for all news: the numbers that are answered ══╯
+ *  look ◀══ once a turn while there is news: what is answered ══════╯
  *    └─ settle, in the order they were answered
  * ```
  *

@@ -74,7 +74,7 @@ impl Service {
 }
 
 /// Set up this environment, once; returns its number. `callback` is called, without arguments, when there is news
-/// (see `takeNews`).
+/// and JavaScript does not look by itself (see `takeNews`).
 #[napi]
 pub fn create_environment(env: Env, callback: Function<'_, (), ()>) -> napi::Result<u32> {
     guard(|| {
