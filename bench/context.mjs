@@ -43,9 +43,9 @@ export class Context {
   }
 
   /**
-   * As {@link fresh}, but the directory stays until {@link removeLasting}: for what makes thousands of files. ext4 without a journal
-   * gives nobody an inode that was freed within the last minute, and looks at each of them for every file that is made; so
-   * who comes next would be charged with the removal.
+   * As {@link fresh}, but the directory stays until {@link removeLasting}: for what makes thousands of files. ext4
+   * without a journal gives nobody an inode that was freed within the last minute, and looks at each of them for every
+   * file that is made; so who comes next would be charged with the removal.
    */
   lasting(request) {
     const { directory, remove } = this.kept()
